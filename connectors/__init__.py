@@ -1,0 +1,1 @@
+"""One module per CRM. A connector sees `crmsync.connector`, `http`, `model`, `errors`, and nothing else."""

@@ -1,0 +1,162 @@
+"""What a CRM has to offer to be kept in step: the one interface between crmsync and a platform.
+
+Kirim itself is reached through it too. A connector translates; it does not decide, map, store, schedule or
+repeat. Methods block and are called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import EntryPoint, entry_points
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from crmsync.errors import ConnectorError, Reject, Unsupported
+from crmsync.http import Budget
+from crmsync.model import (
+    Can,
+    FieldInfo,
+    Fields,
+    Item,
+    Kind,
+    Page,
+    Rate,
+    Record,
+    Ref,
+    WebhookRequest,
+    Write,
+    Written,
+)
+
+ENTRY_POINT_GROUP = "crmsync.connectors"
+
+Outcome = Written | ConnectorError
+"""What became of one write: accepted, or the error that says what to do next."""
+
+
+class ConnectorSettings(BaseModel):
+    """The YAML keys of a connection. Subclass it; secrets are `pydantic.SecretStr`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a connector is given besides its settings.
+
+    `hook_url` is the full public URL of its webhook endpoint: signatures are computed over it, never over
+    what a proxy rebuilt. `budget` is asked before every request. `wanted` are the fields to read per kind.
+    """
+
+    tenant: str
+    connection: str
+    hook_url: str
+    budget: Budget
+    wanted: Mapping[Kind, frozenset[str]]
+
+
+S = TypeVar("S", bound=ConnectorSettings)
+
+
+class Connector(ABC, Generic[S]):
+    """A platform that holds records.
+
+    Every method raises `ConnectorError` (`Retry`, `Reject` or `Suspend`) for whatever goes wrong with the
+    platform, and `Unsupported` for a capability that `can` does not declare.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[Kind]]
+    can: ClassVar[frozenset[Can]]
+    Settings: ClassVar[type[ConnectorSettings]]
+    batch_size: ClassVar[int]
+    """Rows in one write call of the platform."""
+    rate: ClassVar[Rate]
+    """The platform's documented request limit; its headers may tighten it while running."""
+
+    def __init__(self, settings: S, around: Surroundings) -> None:
+        self.settings = settings
+        self.around = around
+
+    def close(self) -> None:
+        """Lets go of connections. The connector is not used afterwards."""
+
+    @abstractmethod
+    def fields(self, kind: Kind) -> Sequence[FieldInfo]:
+        """The account's schema. Doubles as the check that the credential works."""
+
+    def prepare(self, kind: Kind, *, plan_only: bool = True) -> Sequence[str]:
+        """What must still be made in the account, one sentence each; makes it unless `plan_only`."""
+        raise self._unsupported(Can.PREPARE)
+
+    @abstractmethod
+    def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
+        """Writes each record by its own id if given, else by its external id; creates it where there is none.
+
+        Returns exactly one outcome for each write, in order. At most `batch_size` writes; no external id twice.
+        Raises only what concerns every write alike (`Suspend`, or `Retry` when nothing was sent).
+        """
+
+    @abstractmethod
+    def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
+        """Present state, in the order asked, None for what does not exist. At most `batch_size` refs.
+
+        A record that was merged into another is returned under the survivor's id, the old id among its aliases.
+        """
+
+    def find(self, kind: Kind, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
+        """Candidates: for each value the records whose field equals it (the platform's own notion of equal)."""
+        raise self._unsupported(Can.FIND)
+
+    def changed(self, kind: Kind, cursor: str | None, since: datetime | None = None) -> Page:
+        """One page of what changed, oldest first. `cursor` is the last page's, None to begin at `since`.
+
+        Safe against equal times and rows that become visible late: a page may repeat what was seen, and never
+        skips. `since` None begins with the oldest record.
+        """
+        raise self._unsupported(Can.CHANGES)
+
+    def verify(self, request: WebhookRequest) -> str:
+        """Proves the origin of a request from its raw bytes; parses nothing. Returns which secret matched.
+
+        Raises `BadSignature`.
+        """
+        raise self._unsupported(Can.WEBHOOKS)
+
+    def parse(self, body: bytes) -> Sequence[Item]:
+        """Reads a body that `verify` accepted. Raises `BadPayload`. One broken item does not harm the others."""
+        raise self._unsupported(Can.WEBHOOKS)
+
+    def _unsupported(self, capability: Can) -> Unsupported:
+        return Unsupported(f"{self.name} does not offer {capability}")
+
+
+def halving(
+    writes: Sequence[Write], send: Callable[[Sequence[Write]], Sequence[Outcome]]
+) -> Sequence[Outcome]:
+    """Sends a batch; one that is refused as a whole is halved until the guilty row stands alone.
+
+    `send` returns one outcome per write, or raises `Reject` for all of them together. A bad row among n costs
+    about 2·log2(n) further calls, and the others are written.
+    """
+    try:
+        return send(writes)
+    except Reject as refused:
+        if len(writes) == 1:
+            return [refused]
+        middle = len(writes) // 2
+        return [*halving(writes[:middle], send), *halving(writes[middle:], send)]
+
+
+def installed() -> Mapping[str, EntryPoint]:
+    """Every connector that is installed, by name, not yet imported."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def pick(fields: Fields, wanted: frozenset[str]) -> Fields:
+    """The fields that are wanted, of those that are there."""
+    return {name: value for name, value in fields.items() if name in wanted}
