@@ -135,9 +135,7 @@ class Connector(ABC, Generic[S]):
         return Unsupported(f"{self.name} does not offer {capability}")
 
 
-def halving(
-    writes: Sequence[Write], send: Callable[[Sequence[Write]], Sequence[Outcome]]
-) -> Sequence[Outcome]:
+def halving(writes: Sequence[Write], send: Callable[[Sequence[Write]], Sequence[Outcome]]) -> Sequence[Outcome]:
     """Sends a batch; one that is refused as a whole is halved until the guilty row stands alone.
 
     `send` returns one outcome per write, or raises `Reject` for all of them together. A bad row among n costs

@@ -72,9 +72,7 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
     return min(wait, LONGEST_WAIT) if wait > timedelta(0) else None
 
 
-def classify(
-    platform: str, status: int, *, detail: str = "", after: timedelta | None = None
-) -> ConnectorError:
+def classify(platform: str, status: int, *, detail: str = "", after: timedelta | None = None) -> ConnectorError:
     """The error that an HTTP status means, for platforms that mean what HTTP says. `detail` is a code, no payload."""
     said = f"{platform} answered {status}" + (f" {detail}" if detail else "")
     if status in (401, 403):

@@ -1,0 +1,258 @@
+"""The tables. Everything else in this package reads and writes them with SQLAlchemy Core.
+
+Every key starts with the tenant. Times are aware; documents are JSON; what came over the wire is raw bytes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Text, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment as whole microseconds since 1970 in UTC: the same number, order and precision on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Microseconds; refuses a time without zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without zone cannot be stored")
+        whole = int((value.replace(microsecond=0)).timestamp())
+        return whole * 1_000_000 + value.microsecond
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """An aware time in UTC."""
+        if value is None:
+            return None
+        return datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON document kept as text: no database gets to respell it, and `\\u0000` is as good as any character."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """The text of a value; None stays NULL."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """The value of a text."""
+        return None if value is None else orjson.loads(value)
+
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+
+class Delivery(SQLModel, table=True):
+    """What came in, byte for byte. `key` is derived from the body: the same body is the same delivery."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        Index("delivery_key", "tenant", "source", "key", unique=True),
+        Index(
+            "delivery_pending",
+            "tenant",
+            "source",
+            "id",
+            sqlite_where=text("state = 0"),
+            postgresql_where=text("state = 0"),
+        ),
+        Index("delivery_done", "received_at", sqlite_where=text("state = 1"), postgresql_where=text("state = 1")),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    tenant: str
+    source: str
+    key: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False))
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    received_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    secret: str = ""  # which secret verified it
+    state: int = 0  # DeliveryState
+    attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
+
+
+class SeenItem(SQLModel, table=True):
+    """One thing a delivery said, and how it ended. Its key is remembered longer than any sender can repeat it."""
+
+    __tablename__ = "item"
+    __table_args__ = (Index("item_delivery", "delivery_id"), Index("item_at", "at"))
+
+    tenant: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    type: str
+    delivery_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    outcome: str
+    reason: str = ""
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class View(SQLModel, table=True):
+    """What an endpoint was last seen to hold of one record, in its own spelling. Kept once per record."""
+
+    __tablename__ = "view"
+    __table_args__ = (Index("view_external", "tenant", "endpoint", "kind", "external_id"),)
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    external_id: str | None = None
+    fields: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    version: datetime | None = Field(default=None, sa_column=Column(Instant))
+    seen_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    cause: str = ""
+    exists: bool = True
+
+
+class Alias(SQLModel, table=True):
+    """The id of a record that was merged away, and the record that holds its content now."""
+
+    __tablename__ = "alias"
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    survivor: str
+
+
+class Pair(SQLModel, table=True):
+    """A Kirim record and its record in one CRM: the link, what both last agreed on, and how the work goes."""
+
+    __tablename__ = "pair"
+    __table_args__ = (
+        Index("pair_crm", "tenant", "connection", "kind", "crm_id", unique=True),
+        Index(
+            "pair_parked",
+            "tenant",
+            "connection",
+            sqlite_where=text("parked"),
+            postgresql_where=text("parked"),
+        ),
+    )
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    crm_id: str | None = None
+    looked_up: bool = False
+    base: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    noted: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    attempts: int = 0
+    parked: bool = False
+    error: str = ""
+    synced_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+
+
+class Due(SQLModel, table=True):
+    """A pair to be looked at. `revision` moves with every observation; a flush removes only the revision it took."""
+
+    __tablename__ = "change"
+    __table_args__ = (Index("change_due", "tenant", "connection", "not_before", "first_at"),)
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    revision: int = 1
+    first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
+    cause: str = ""
+
+
+class Stale(SQLModel, table=True):
+    """A record that must be read again before its view can be trusted."""
+
+    __tablename__ = "stale"
+    __table_args__ = (Index("stale_due", "tenant", "endpoint", "not_before", "first_at"),)
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    revision: int = 1
+    first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
+    attempts: int = 0
+    cause: str = ""
+
+
+class LaneState(SQLModel, table=True):
+    """What a lane has to remember between two turns: when it may work again, why it stopped, its budget."""
+
+    __tablename__ = "lane"
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    work: str = Field(primary_key=True)
+    not_before: datetime | None = Field(default=None, sa_column=Column(Instant))
+    suspended: str = ""
+    attempts: int = 0
+    worked_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+
+
+class Cursor(SQLModel, table=True):
+    """How far a feed was read. Moves only in the transaction that stores the rows it covers."""
+
+    __tablename__ = "cursor"
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    feed: str = Field(primary_key=True)
+    position: str | None = None
+    more: bool = False
+    due_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    read_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+
+
+class History(SQLModel, table=True):
+    """Why a field holds its value: one row per field written, or deliberately not written."""
+
+    __tablename__ = "history"
+    __table_args__ = (
+        Index("history_pair", "tenant", "kirim_id", "id"),
+        Index("history_at", "at"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    tenant: str
+    connection: str
+    kind: str
+    kirim_id: str
+    field: str  # the Kirim field; empty for what concerns the whole record
+    side: str  # kirim | crm: which side the row is about
+    old: Any = Field(default=None, sa_column=Column(Document))
+    new: Any = Field(default=None, sa_column=Column(Document))
+    competing: Any = Field(default=None, sa_column=Column(Document))
+    rule: str
+    outcome: str
+    cause: str
+    note: str = ""
+
+
+class Fire(SQLModel, table=True):
+    """A planned moment of a schedule, claimed by the one node that acts on it."""
+
+    __tablename__ = "fire"
+
+    name: str = Field(primary_key=True)
+    slot: datetime = Field(sa_column=Column(Instant, primary_key=True))
+    node: str
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
