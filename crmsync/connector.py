@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from crmsync.errors import ConnectorError, Reject, Unsupported
-from crmsync.http import Budget
+from crmsync.http import Budget, wall_clock
 from crmsync.model import (
     Can,
     FieldInfo,
@@ -43,6 +44,10 @@ class ConnectorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def limits(self, documented: Mapping[str, Rate]) -> Mapping[str, Rate]:
+        """The request limits to keep to, by bucket, where the settings say other than the documentation."""
+        return documented
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -57,6 +62,7 @@ class Surroundings:
     hook_url: str
     budget: Budget
     wanted: Mapping[Kind, frozenset[str]]
+    clock: Callable[[], datetime] = wall_clock
 
 
 S = TypeVar("S", bound=ConnectorSettings)
@@ -77,6 +83,10 @@ class Connector(ABC, Generic[S]):
     """Rows in one write call of the platform."""
     rate: ClassVar[Rate]
     """The platform's documented request limit; its headers may tighten it while running."""
+    buckets: ClassVar[Mapping[str, Rate]] = MappingProxyType({})
+    """Limits of their own within the credential, by the name that is used with `Budget.take`."""
+    signature_headers: ClassVar[tuple[bytes, ...]] = ()
+    """Headers, lower case, by which a request claims to come from the platform."""
 
     def __init__(self, settings: S, around: Surroundings) -> None:
         self.settings = settings

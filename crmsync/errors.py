@@ -7,6 +7,7 @@ CrmsyncError
 │   └── Fenced             this node lost its lane: its transaction must not commit
 ├── ConnectorError     what became of one call, or of one record in a call
 │   ├── Retry              passing: the same write may go through later
+│   │   └── Throttled          our own budget said to wait; nothing was sent
 │   ├── Reject             permanent for this version of the input
 │   └── Suspend            the whole connection is unusable until its cause is cured
 ├── BadWebhook         an inbound request that must not act
@@ -73,6 +74,10 @@ class Retry(ConnectorError):
         super().__init__(message)
         self.after = after
         self.ambiguous = ambiguous
+
+
+class Throttled(Retry):
+    """Our own budget is used up for now. Nothing was sent, so it does not count as an attempt."""
 
 
 class Reject(ConnectorError):

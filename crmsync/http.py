@@ -23,6 +23,11 @@ PASSING = frozenset({408, 423, 425, 429, 477, 500, 502, 503, 504, 521, 522, 523,
 """Statuses after which the same request may succeed. 423, 477 and 52x are HubSpot's (error-handling page)."""
 
 
+def wall_clock() -> datetime:
+    """The present, where the outside world is met; everything further in is handed a clock."""
+    return datetime.now(UTC)
+
+
 class Budget(Protocol):
     """What may be sent, and when. Shared by every user of one credential."""
 
@@ -142,7 +147,7 @@ class Http:
             raise Retry(f"{self.platform} could not be reached ({type(error).__name__})") from error
         except httpx.HTTPError as error:
             raise Retry(f"{self.platform} did not answer ({type(error).__name__})", ambiguous=True) from error
-        wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+        wait = retry_after(response.headers.get("Retry-After"), wall_clock())
         if wait is not None and response.status_code in PASSING:
             self.budget.hold(wait)
         return response

@@ -74,7 +74,7 @@ class Record:
 
     kind: Kind
     id: str
-    fields: Fields = NOTHING
+    fields: Fields = field(default_factory=lambda: NOTHING)
     version: datetime | None = None
     external_id: str | None = None
     aliases: tuple[str, ...] = ()
@@ -120,14 +120,16 @@ class Change:
 
     Either it states the record (`record`, possibly with only some of its fields), or it is a hint that the
     record should be read again. `seen` are the values a hint mentions: they serve only to recognise that we
-    know them already, and are never applied.
+    know them already, and are never applied. `partial` says that the stated record lacks fields that a
+    reading would have: they may have changed unnoticed.
     """
 
     kind: Kind
     id: str
     record: Record | None = None
-    seen: Fields = NOTHING
+    seen: Fields = field(default_factory=lambda: NOTHING)
     deleted: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,12 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A documented limit: `requests` per `seconds`."""
+    """A documented limit: `requests` per `seconds`.
+
+    `rolling`: no more than that in whatever stretch of so many seconds. Otherwise a bucket of that size, which may be
+    emptied at once and fills again evenly.
+    """
 
     requests: int
     seconds: float
+    rolling: bool = False

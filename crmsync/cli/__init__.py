@@ -1,0 +1,61 @@
+"""The command line: one file per command group. Errors are one plain line each; no traceback reaches a user."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from crmsync import __version__
+from crmsync.cli import check, connectors, demo, inspect, run
+from crmsync.errors import ConfigError, CrmsyncError, StoreError
+
+EXIT_USAGE = 64  # the codes are those of sysexits.h
+EXIT_TEMPORARY = 75
+EXIT_CONFIG = 78
+
+app = typer.Typer(
+    name="crmsync",
+    help="Keeps Kirim (WhatsApp) and a CRM agreed, in both directions, and can prove that they are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for commands in (demo, check, run, inspect, connectors):
+    commands.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    ctx: typer.Context, show: bool = typer.Option(False, "--version", help="Print the version and leave.")
+) -> None:
+    """Print the version."""
+    if show:
+        typer.echo(f"crmsync {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.UsageError as error:
+        error.show()
+        code = EXIT_USAGE
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = 130
+    except ConfigError as error:
+        code = _say(error, EXIT_CONFIG)
+    except StoreError as error:
+        code = _say(error, EXIT_TEMPORARY)
+    except CrmsyncError as error:
+        code = _say(error, 1)
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(error: CrmsyncError, code: int) -> int:
+    typer.echo(f"crmsync: {error}", err=True)
+    return code

@@ -169,7 +169,7 @@ class Due(SQLModel, table=True):
     connection: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     kirim_id: str = Field(primary_key=True)
-    revision: int = 1
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
     cause: str = ""
@@ -185,7 +185,7 @@ class Stale(SQLModel, table=True):
     endpoint: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
-    revision: int = 1
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
     attempts: int = 0
@@ -193,7 +193,7 @@ class Stale(SQLModel, table=True):
 
 
 class LaneState(SQLModel, table=True):
-    """What a lane has to remember between two turns: when it may work again, why it stopped, its budget."""
+    """A lane that rests because its endpoint failed: until when, how often in a row, and why if it is suspended."""
 
     __tablename__ = "lane"
 
@@ -203,7 +203,6 @@ class LaneState(SQLModel, table=True):
     not_before: datetime | None = Field(default=None, sa_column=Column(Instant))
     suspended: str = ""
     attempts: int = 0
-    worked_at: datetime | None = Field(default=None, sa_column=Column(Instant))
 
 
 class Cursor(SQLModel, table=True):
@@ -216,6 +215,7 @@ class Cursor(SQLModel, table=True):
     kind: str = Field(primary_key=True)
     feed: str = Field(primary_key=True)
     position: str | None = None
+    began_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     more: bool = False
     due_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     read_at: datetime | None = Field(default=None, sa_column=Column(Instant))

@@ -1,0 +1,119 @@
+"""A place in the feed of changes that can be kept, and from which nothing is skipped.
+
+HubSpot's search pages by offset, up to 10,000 rows, over an order that moves while it is read, and shows new rows
+late. So each page asks anew from the last time seen; rows of one instant, should they fill a page, go by record id;
+and after the last page the walk goes back by an overlap, until that overlap has passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from connectors.hubspot.values import EPOCH, Row, milliseconds, moment_of
+from crmsync.errors import Reject, Retry
+
+MODIFIED = "lastmodifieddate"  # hs_lastmodifieddate for every other object
+RECORD_ID = "hs_object_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Times are HubSpot's, in milliseconds since 1970.
+
+    `floor`: the next page begins here. `tied`: within the instant `floor`, the last record id handed out.
+    `top`: the latest change seen, and `top_seen` when the end of a walk first showed it. `settled`: everything
+    older has been handed out, late rows included.
+    """
+
+    floor: int = 0
+    tied: str = ""
+    top: int = 0
+    top_seen: int = 0
+    settled: int = 0
+
+    @classmethod
+    def begin(cls, since: datetime | None) -> Place:
+        """The oldest record, or the first change at or after an instant."""
+        floor = 0 if since is None else max(milliseconds(since), 0)
+        return cls(floor=floor, settled=floor)
+
+    @classmethod
+    def read(cls, cursor: str) -> Place:
+        """The place that `str` wrote down."""
+        try:
+            place = cls(**orjson.loads(cursor))
+            times = (place.floor, place.top, place.top_seen, place.settled)
+            sound = all(type(time) is int for time in times) and re.fullmatch(r"[0-9]*", place.tied)
+        except (TypeError, ValueError):
+            sound = None
+        if not sound:
+            raise Reject("the cursor is not one of HubSpot's feed of changes")
+        return place
+
+    def __str__(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
+
+    @property
+    def order(self) -> str:
+        """The property by which the next page is sorted."""
+        return RECORD_ID if self.tied else MODIFIED
+
+    def filters(self) -> Sequence[dict[str, Any]]:
+        """What the next page asks for."""
+        begin = {"propertyName": MODIFIED, "operator": "GTE", "value": str(self.floor)}
+        if not self.tied:
+            return [begin]
+        return [
+            begin,
+            {"propertyName": MODIFIED, "operator": "LT", "value": str(self.floor + 1)},
+            {"propertyName": RECORD_ID, "operator": "GT", "value": self.tied},
+        ]
+
+    def after(self, page: Sequence[Row], more: bool, now: datetime | None, overlap: timedelta) -> tuple[Place, bool]:
+        """Where to go from a page, and whether there is more at once. `now` is HubSpot's clock, if known."""
+        if more and not page:
+            raise Retry("HubSpot gave a bad response: an empty page that is not the last")
+        times = [modified(row) for row in page]
+        seen = self._with_top(max(times, default=0))
+        if self.tied:
+            return seen._in_instant(page, more), True
+        if times != sorted(times):
+            raise Retry("HubSpot gave a bad response: a search that is not in order")
+        if more:
+            return (replace(seen, floor=times[-1]) if times[-1] > self.floor else replace(seen, tied="0")), True
+        return seen._at_end(milliseconds(now or EPOCH), overlap // timedelta(milliseconds=1)), False
+
+    def _with_top(self, top: int) -> Place:
+        return replace(self, top=top, top_seen=0) if top > self.top else self
+
+    def _in_instant(self, page: Sequence[Row], more: bool) -> Place:
+        if not more:
+            return replace(self, floor=self.floor + 1, tied="")
+        last = int(page[-1]["id"])
+        if last <= int(self.tied):
+            raise Retry("HubSpot gave a bad response: a search that is not in order")
+        return replace(self, tied=str(last))
+
+    def _at_end(self, now: int, overlap: int) -> Place:
+        """Goes back by the overlap.
+
+        Once the overlap has passed since the latest change was first seen, all that is as old has shown itself:
+        without this a quiet account would be read again with every poll, for ever, as far as the overlap reaches
+        back from its last change, be that a bulk import.
+        """
+        first = self.top_seen or now
+        settled = self.top + 1 if first and now - first > overlap else self.settled
+        settled = max(settled, self.settled)
+        return replace(self, floor=max(settled, self.top - overlap), top_seen=first, settled=settled)
+
+
+def modified(row: Row) -> int:
+    """When a row of a search was last changed, as the search sees it."""
+    moment = moment_of(row["properties"].get(MODIFIED)) or moment_of(row.get("updatedAt")) or EPOCH
+    return milliseconds(moment)

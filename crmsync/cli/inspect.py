@@ -1,0 +1,235 @@
+"""`crmsync status`, `explain` and `resync`: how things stand, why a field holds its value, look again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+import httpx
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from crmsync import bootstrap
+from crmsync.cli.run import ConfigOption
+from crmsync.config import Configuration, TenantConfig, find, load
+from crmsync.errors import CrmsyncError, StoreError
+from crmsync.flows import report
+from crmsync.flows.explain import FieldStory, PairStory, explain
+from crmsync.flows.resync import resync
+from crmsync.http import wall_clock
+from crmsync.model import Kind, Value
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TenantOption = Annotated[str | None, typer.Option(help="The tenant; needed where there are several.")]
+NOT_FOUND = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+
+    @app.command()
+    def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+        """Show lag, what is due or parked, rates, and what is suspended."""
+        configuration = load(find(config, os.environ), environ=os.environ)
+        told = _status(configuration)
+        if as_json:
+            typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        else:
+            _show_status(Console(), told, configuration)
+
+    @app.command(name="explain")
+    def explain_(
+        contact: Annotated[str, typer.Argument(metavar="CTC_ID", help="The contact's Kirim id, ctc_…")],
+        field: Annotated[str | None, typer.Option(help="Only this Kirim field.")] = None,
+        tenant: TenantOption = None,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Tell why each field of a contact holds its value."""
+        configuration = load(find(config, os.environ), environ=os.environ)
+        chosen = _tenant(configuration, tenant)
+        rules = {each.name: each.rules[Kind.CONTACT] for each in chosen.connections if Kind.CONTACT in each.rules}
+        database = bootstrap.open_database(configuration, exclusive=False)
+        try:
+            stories = database.read(lambda tx: explain(tx, chosen.id, contact, rules, field))
+        finally:
+            database.close()
+        if as_json:
+            told = {"tenant": chosen.id, "contact": contact, "connections": [asdict(story) for story in stories]}
+            typer.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        else:
+            _show_stories(Console(), contact, stories)
+        if not stories:
+            raise typer.Exit(NOT_FOUND)
+
+    @app.command(name="resync")
+    def resync_(
+        contact: Annotated[str, typer.Argument(metavar="CTC_ID", help="The contact's Kirim id, ctc_…")],
+        tenant: TenantOption = None,
+        config: ConfigOption = None,
+    ) -> None:
+        """Have a contact read again on both sides, and decided anew."""
+        configuration = load(find(config, os.environ), environ=os.environ)
+        chosen = _tenant(configuration, tenant)
+        marked = _resync(configuration, chosen, contact)
+        typer.echo(f"{marked} record{'s' if marked != 1 else ''} of {contact} will be read again.")
+
+
+def _tenant(configuration: Configuration, named: str | None) -> TenantConfig:
+    tenants = {tenant.id: tenant for tenant in configuration.tenants}
+    if named is None and len(tenants) == 1:
+        return next(iter(tenants.values()))
+    if named is None:
+        raise typer.BadParameter(f"choose one of {', '.join(sorted(tenants))}", param_hint="--tenant")
+    if named not in tenants:
+        raise typer.BadParameter(
+            f"“{named}” is not configured; there are {', '.join(sorted(tenants))}", param_hint="--tenant"
+        )
+    return tenants[named]
+
+
+def _ask_daemon(configuration: Configuration, method: str, path: str, body: Any = None) -> Any | None:
+    """What a running daemon answers on its admin socket; None where none runs."""
+    socket = bootstrap.admin_socket(configuration)
+    if socket is None or not socket.exists():
+        return None
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
+        try:
+            response = client.request(method, f"http://daemon{path}", json=body)
+        except httpx.ConnectError:
+            return None
+        except httpx.HTTPError as error:
+            raise CrmsyncError(f"the daemon did not answer on {socket} ({type(error).__name__})") from error
+    if response.status_code != 200:
+        raise CrmsyncError(f"the daemon refused: {response.text}")
+    return response.json()
+
+
+def _status(configuration: Configuration) -> dict[str, Any]:
+    live = _ask_daemon(configuration, "GET", "/status")
+    if live is not None:
+        return dict(live)
+    database = bootstrap.open_database(configuration, exclusive=False)
+    try:
+        return {**database.read(lambda tx: report.status(tx, wall_clock())), "running": None}
+    finally:
+        database.close()
+
+
+def _resync(configuration: Configuration, tenant: TenantConfig, contact: str) -> int:
+    live = _ask_daemon(configuration, "POST", "/resync", {"tenant": tenant.id, "id": contact})
+    if live is not None:
+        return int(live["records"])
+    database = bootstrap.open_database(configuration, exclusive=True)
+    try:
+        built = bootstrap.Builder(configuration).tenant(tenant)
+        return database.write(lambda tx: resync(tx, built, contact, wall_clock()))
+    except StoreError as error:
+        raise StoreError(f"{error}; if a daemon runs elsewhere on this file, ask on its machine") from error
+    finally:
+        database.close()
+
+
+def _show_status(console: Console, told: dict[str, Any], configuration: Configuration) -> None:
+    minutes = told["recent_seconds"] // 60
+    running = f"running as {told['running']}" if told.get("running") else "no daemon answers here"
+    console.print(f"[bold]crmsync[/bold]  {escape(str(running))}  [dim]{told['at']}[/dim]\n")
+    modes = {(tenant.id, each.name): each.start for tenant in configuration.tenants for each in tenant.connections}
+    _table(
+        console,
+        f"Intake, last {minutes} minutes",
+        ["tenant", "source", "received", "pending", "dead", "lag"],
+        [
+            [r["tenant"], r["source"], r["received_recently"], r["pending"], r["dead"], _seconds(r["lag_seconds"])]
+            for r in told["sources"]
+        ],
+        "nothing has come in yet",
+    )
+    written = {(r["tenant"], r["connection"], r["side"]): r["fields"] for r in told["written_recently"]}
+    _table(
+        console,
+        "Connections",
+        ["tenant", "connection", "mode", "pairs", "linked", "due", "parked", "lag", "→ CRM", "→ Kirim"],
+        [
+            [
+                r["tenant"],
+                r["connection"],
+                modes.get((r["tenant"], r["connection"]), "removed"),
+                r["pairs"],
+                r["linked"],
+                r["due"],
+                r["parked"],
+                _seconds(r["lag_seconds"]),
+                written.get((r["tenant"], r["connection"], "crm"), 0),
+                written.get((r["tenant"], r["connection"], "kirim"), 0),
+            ]
+            for r in told["connections"]
+        ],
+        "no contact has been seen yet",
+    )
+    console.print(f"[dim]→ CRM and → Kirim: fields written in the last {minutes} minutes[/dim]")
+    for rest in told["resting"]:
+        what = f"{rest['tenant']}/{rest['endpoint']} ({rest['work']})"
+        if rest["suspended"]:
+            console.print(f"[red]suspended[/red]  {escape(what)}: {escape(rest['suspended'])}")
+        else:
+            console.print(
+                f"[yellow]resting[/yellow]  {escape(what)}: {rest['failures']} failures, until {rest['until']}"
+            )
+
+
+def _table(console: Console, title: str, columns: list[str], rows: list[list[Any]], empty: str) -> None:
+    console.print(f"[bold]{title}[/bold]")
+    if not rows:
+        console.print(f"  [dim]{empty}[/dim]\n")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < 2 else "right")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+    console.print()
+
+
+def _seconds(lag: float) -> str:
+    return str(timedelta(seconds=round(lag))) if lag >= 60 else f"{lag:.1f} s"
+
+
+def _show_stories(console: Console, contact: str, stories: list[PairStory]) -> None:
+    if not stories:
+        console.print(f"{escape(contact)} has not been seen. Is the id right, and the tenant?")
+        return
+    for story in stories:
+        place = f"record {story.crm_id}" if story.crm_id else "no record yet"
+        console.print(f"[bold]{escape(contact)}[/bold] and [bold]{escape(story.connection)}[/bold], {escape(place)}")
+        if story.error:
+            console.print(
+                f"  [red]parked:[/red] {escape(story.error)}" if not story.due else f"  {escape(story.error)}"
+            )
+        for field in story.fields:
+            _show_field(console, field, story.connection)
+        console.print()
+
+
+def _show_field(console: Console, field: FieldStory, connection: str) -> None:
+    owner = "Kirim" if field.owner == "kirim" else connection
+    mark = "[green]agreed[/green]" if field.agreed else "[yellow]differ[/yellow]"
+    heading = f"\n  [bold]{escape(field.field)}[/bold] ↔ {escape(field.crm_field)}"
+    console.print(f"{heading}   {mark}   [dim]owned by {owner}[/dim]")
+    console.print(
+        f"    Kirim holds {escape(_value(field.kirim))}, {escape(connection)} holds {escape(_value(field.crm))}"
+    )
+    for entry in field.entries:
+        console.print(f"    [dim]{entry.at:%Y-%m-%d %H:%M:%S}[/dim]  {escape(entry.sentence)}")
+
+
+def _value(value: Value) -> str:
+    if value is None or value in ("", ()):
+        return "nothing"
+    return ", ".join(value) if isinstance(value, tuple) else f"“{value}”"

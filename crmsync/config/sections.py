@@ -1,0 +1,150 @@
+"""The keys of a configuration file that are crmsync's own, with their defaults and what they are for.
+
+Kirim's keys and a connector's keys are pydantic models of their own: they are only mentioned here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import phonenumbers
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from crmsync.config.model import Address, Start
+from crmsync.config.words import did_you_mean
+from crmsync.core.mapping import OnDrift, Owner
+from crmsync.model import FieldType
+
+IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+
+
+def identifier(text: str) -> str:
+    """A name that can stand in a path, a metric and a file name alike."""
+    if not IDENTIFIER.fullmatch(text):
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit")
+    return text
+
+
+def _timezone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        known = available_timezones()
+        if not known:
+            raise ValueError("this machine has no time zone database; install tzdata") from None
+        raise ValueError(f"is no known time zone{did_you_mean(text, known)}") from None
+    return text
+
+
+def _region(text: str) -> str:
+    known = phonenumbers.SUPPORTED_REGIONS
+    if text not in known:
+        raise ValueError(f'must be a two-letter country code such as "ID"{did_you_mean(text, known)}')
+    return text
+
+
+def address(text: str) -> Address:
+    """`host:port` as an address; IPv6 in brackets."""
+    match = HOST_AND_PORT.fullmatch(text)
+    if not match or not 0 <= int(match["port"]) <= 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:8080")
+    return Address(match["host"].strip("[]"), int(match["port"]))
+
+
+def _address(text: str) -> str:
+    address(text)
+    return text.lower()
+
+
+def _database(text: str) -> str:
+    if text.startswith("sqlite:///") and len(text) > len("sqlite:///"):
+        return text
+    try:
+        if text.startswith("postgresql://") and urlsplit(text).hostname:
+            return text
+    except ValueError:
+        pass
+    raise ValueError("must be sqlite:///file or postgresql://user@host/database")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TenantSection(_Section):
+    """The top of a tenant's file."""
+
+    tenant: Annotated[str, AfterValidator(identifier)] = Field(
+        description="the tenant's name; part of its webhook addresses, never change it later"
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "UTC", description="the tenant's time zone, for days and schedules"
+    )
+    region: Annotated[str, AfterValidator(_region)] | None = Field(
+        None, description="country of phone numbers written without a country code, in quotes"
+    )
+    kirim: dict[str, Any] = Field(description="the Kirim account")
+    connections: dict[str, Any] = Field(description="the CRMs, by a name of your choice")
+    daemon: dict[str, Any] | None = Field(None, description="the process; in one file only")
+
+
+class FieldSection(_Section):
+    """One mapped field in its long form."""
+
+    crm: str = Field(description="the CRM's field")
+    owner: Owner | None = Field(
+        None, description="whose value wins; by default Kirim's for channel facts, else the CRM's"
+    )
+    type: FieldType | None = Field(None, description="how values are compared; by default the Kirim field's type")
+    on_drift: OnDrift = Field(
+        OnDrift.RESTORE, description="what happens when the side that does not own the field changed it"
+    )
+
+
+class ContactsSection(_Section):
+    """What is synced of contacts."""
+
+    create: bool | None = Field(
+        None,
+        description="create contacts in the CRM that it does not have; by default where the connector can",
+    )
+    fields: dict[str, Any] = Field(description="Kirim field: CRM field, or a mapping with the keys below")
+
+
+class ConnectionSection(_Section):
+    """The keys of a connection that every connector shares."""
+
+    connector: str | None = Field(None, description="the kind of CRM; by default the connection's name")
+    start: Start = Field(Start.PLAN, description="plan only shows what would be written; live writes")
+    poll_seconds: Annotated[int, Field(ge=0, le=86400)] | None = Field(
+        30, description="how often the CRM is asked for changes; 0 never asks"
+    )
+    contacts: dict[str, Any] = Field(description="which fields of a contact are kept in step")
+
+
+class LogSection(_Section):
+    """Logging."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    format: Literal["json", "text"] = Field("json", description="json for machines, text for people")
+
+
+class DaemonSection(_Section):
+    """What concerns the process."""
+
+    database: Annotated[str, AfterValidator(_database)] = Field(
+        "sqlite:///crmsync.db", description="sqlite:///file for one process, postgresql://… for several"
+    )
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:8080", description="where webhooks and the status page are served"
+    )
+    public_url: str | None = Field(None, description="the address under which platforms reach `listen`")
+    insecure_targets: list[Annotated[str, AfterValidator(_address)]] = Field(
+        default_factory=list, description="host:port that may be plain http or private; for test systems only"
+    )
+    insecure_permissions: bool = Field(False, description="accept secret files that others can read")
+    log: LogSection = Field(LogSection.model_validate({}), description="logging")

@@ -1,0 +1,73 @@
+"""What an endpoint is known to hold, and what an observation changes about that. Order and duplicates do not matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from crmsync.model import Fields, Record
+
+
+class Source(StrEnum):
+    """How we came to know: `TOLD` by an event or a page of a feed, `READ` as the answer to a request of ours."""
+
+    TOLD = "told"
+    READ = "read"
+
+
+class Verdict(StrEnum):
+    """What an observation meant."""
+
+    NEW = "new"  # the record was not known
+    CHANGED = "changed"
+    SAME = "same"  # a duplicate, or the echo of our own write
+    OLD = "old"  # older than what is known: recorded and ignored
+    UNCLEAR = "unclear"  # same version, other content: the record has to be read
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One record as its endpoint was last seen to hold it."""
+
+    id: str
+    fields: Fields
+    version: datetime | None = None
+    external_id: str | None = None
+    exists: bool = True
+
+
+def observe(view: View | None, record: Record, source: Source, basis: View | None = None) -> tuple[View, Verdict]:
+    """The view after an observation, and what it meant. Keys that the record lacks keep what was known.
+
+    `basis` is the view that a reading or a write set out from. If the view moved meanwhile, what came back may be
+    older than what is known by now, and has to prove that it is newer like anything that we are told.
+    """
+    if view is None:
+        return View(
+            record.id, dict(record.fields), record.version, record.external_id, not record.archived
+        ), Verdict.NEW
+    if _older(record, view):
+        return view, Verdict.OLD
+    seen = replace(
+        view,
+        fields={**view.fields, **record.fields},
+        version=record.version or view.version,
+        external_id=record.external_id or view.external_id,
+        exists=not record.archived,
+    )
+    if (seen.fields, seen.external_id, seen.exists) == (view.fields, view.external_id, view.exists):
+        return seen, Verdict.SAME
+    overtaken = basis is not None and basis != view
+    if (source is Source.TOLD or overtaken) and not _newer(record, view):
+        return view, Verdict.UNCLEAR
+    return seen, Verdict.CHANGED
+
+
+def _older(record: Record, view: View) -> bool:
+    return record.version is not None and view.version is not None and record.version < view.version
+
+
+def _newer(record: Record, view: View) -> bool:
+    """Whether the platform's own version says that the record moved since."""
+    return record.version is not None and (view.version is None or record.version > view.version)

@@ -1,0 +1,190 @@
+"""The tick and the turns: asks the tables which lanes have work, and works in them.
+
+A tick cannot be lost as a bell can; a wake-up only makes the next one come sooner. Every error that a turn can
+raise ends here, and here is the one place that catches everything.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from crmsync.core.retry import wait
+from crmsync.daemon.budgets import TokenBudget
+from crmsync.daemon.engine import Engine
+from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend
+from crmsync.flows.observe import observe
+from crmsync.flows.poll import poll
+from crmsync.flows.reread import reread
+from crmsync.flows.sync import Surroundings, sync
+from crmsync.flows.tenant import Tenant
+from crmsync.store import lanes
+from crmsync.store.database import Database
+from crmsync.store.lanes import Fence, Lane, Waiting, Work
+from crmsync.store.records import KIRIM
+
+IDLE = 1.0
+"""Seconds between two ticks when nothing rings."""
+SOON = 0.05
+"""Seconds to the next tick while something waits for its window to pass."""
+SHORTEST = 0.01
+SHARE = 4
+"""A tick is followed by a pause of at least so many times its own length: it never takes more than a fifth."""
+CALLS = 16
+"""Calls to platforms that may be on their way at once, over all lanes."""
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Works in the lanes of every tenant of this node."""
+
+    def __init__(
+        self,
+        database: Database,
+        tenants: Mapping[str, Tenant],
+        budgets: Mapping[tuple[str, str], TokenBudget],
+        engine: Engine,
+        clock: Callable[[], datetime],
+        chance: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._tenants = tenants
+        self._budgets = budgets
+        self._engine = engine
+        self._clock = clock
+        self._chance = chance
+        self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="call")
+        self._rung = threading.Event()
+        self._stopping = threading.Event()
+        self._ticker = threading.Thread(target=self._tick_until_stopped, name="tick", daemon=True)
+        self._resting: set[Lane] = set()
+
+    def start(self) -> None:
+        """Begins to tick."""
+        self._resting = {Lane(row.tenant, row.endpoint, Work(row.work)) for row in self._database.read(lanes.states)}
+        self._engine.run(self._turn)
+        self._ticker.start()
+
+    def wake(self) -> None:
+        """Something may be due now."""
+        self._rung.set()
+
+    def drain(self) -> None:
+        """Begins no more work."""
+        self._stopping.set()
+        self._rung.set()
+
+    def stop(self, timeout: timedelta) -> bool:
+        """Begins no more work and waits for what is on its way; says whether all of it came to an end."""
+        self.drain()
+        if self._ticker.is_alive():
+            self._ticker.join(timeout.total_seconds())
+        ended = self._engine.stop(timeout.total_seconds())
+        self._calls.shutdown(wait=ended, cancel_futures=True)
+        return ended
+
+    def _tick_until_stopped(self) -> None:
+        while not self._stopping.is_set():
+            self._rung.clear()
+            started = monotonic()
+            again = self._tick()
+            pause = max(SHORTEST, SHARE * (monotonic() - started))
+            self._stopping.wait(pause)
+            self._rung.wait(max(0.0, again - pause))
+
+    def _tick(self) -> float:
+        """Submits the lanes that are ready; says how many seconds the next tick may take to come."""
+        try:
+            now = self._clock()
+            waiting = self._database.read(lambda tx: lanes.waiting(tx, now))
+        except StoreError as error:
+            log.warning("store_unavailable", reason=str(error))
+            return IDLE
+        mine = [work for work in waiting if self._concerns(work.lane)]
+        ready = [work.lane for work in mine if self._ready(work, now)]
+        self._engine.submit(ready)
+        return SOON if len(ready) < len(mine) else IDLE
+
+    def _concerns(self, lane: Lane) -> bool:
+        """Whether the lane is of a tenant and an endpoint that are configured, and may do this work."""
+        tenant = self._tenants.get(lane.tenant)
+        if tenant is None or (lane.endpoint != KIRIM and lane.endpoint not in tenant.connections):
+            return False
+        return lane.work is not Work.SYNC or (lane.endpoint != KIRIM and tenant.connections[lane.endpoint].live)
+
+    def _ready(self, work: Waiting, now: datetime) -> bool:
+        """What goes to a platform in batches waits for company while the budget is tight, until a batch is full."""
+        if work.lane.work not in (Work.SYNC, Work.REREAD):
+            return True
+        if work.count >= self._tenants[work.lane.tenant].endpoint(work.lane.endpoint).batch_size:
+            return True
+        budget = self._budgets.get((work.lane.tenant, work.lane.endpoint))
+        return budget is None or now - work.oldest >= budget.window()
+
+    def _turn(self, lane: Lane, fence: Fence) -> None:
+        """One turn in a lane. Whatever goes wrong, the lane rests and everything else goes on."""
+        try:
+            self._work(lane, fence)
+            if lane in self._resting:
+                self._database.write(lambda tx: lanes.well(tx, lane))
+                self._resting.discard(lane)
+                log.info("lane_recovered", lane=str(lane))
+        except Fenced:
+            log.warning("lane_lost", lane=str(lane))
+        except StoreError as error:
+            log.warning("store_unavailable", lane=str(lane), reason=str(error))
+            self._stopping.wait(SOON)
+        except ConnectorError as error:
+            self._rest(lane, error)
+        except Exception as error:  # a fault of ours in one lane must not stop the others
+            log.error("lane_failed", lane=str(lane), error=type(error).__name__, at=_place(error))
+            self._rest(lane, Retry("internal error, see the log"))
+        finally:
+            self.wake()
+
+    def _work(self, lane: Lane, fence: Fence) -> None:
+        tenant = self._tenants[lane.tenant]
+        if lane.work is Work.OBSERVE:
+            observe(self._database, tenant, lane.endpoint, fence, self._clock)
+        elif lane.work is Work.REREAD:
+            reread(self._database, tenant, lane.endpoint, fence, self._clock)
+        elif lane.work is Work.POLL:
+            poll(self._database, tenant, lane.endpoint, fence, self._clock)
+        else:
+            connection = tenant.connections[lane.endpoint]
+            around = Surroundings(self._database, tenant, connection, fence, self._clock, self._chance)
+            sync(around, self._calls)
+
+    def _rest(self, lane: Lane, error: ConnectorError) -> None:
+        """The lane waits as long as the error asks for; a suspended one is shown to people, and probed."""
+        suspended = str(error) if isinstance(error, Suspend) else ""
+
+        def rest(tx: Connection) -> datetime:
+            attempts = lanes.failures(tx, lane) + 1
+            until = self._clock() + wait(error, attempts, self._chance())
+            lanes.rest(tx, lane, until, suspended)
+            return until
+
+        try:
+            until = self._database.write(rest)
+        except StoreError as trouble:
+            log.warning("store_unavailable", lane=str(lane), reason=str(trouble))
+            return
+        self._resting.add(lane)
+        told: dict[str, Any] = {"lane": str(lane), "reason": str(error), "until": until.isoformat(timespec="seconds")}
+        log.warning("lane_suspended" if suspended else "lane_rests", **told)
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised: files and lines only, since messages and locals may hold personal data."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))

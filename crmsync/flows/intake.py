@@ -1,0 +1,185 @@
+"""Decides what a request to a webhook endpoint is answered, and stores what proved its origin. Parses nothing.
+
+The rule behind every answer: a delivery that may be real is either committed or answered so that its sender comes
+again (503, 429). Only what is clearly a stranger's gets a 4xx, because Kirim takes those as final.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from crmsync.errors import BadSignature, StoreError
+from crmsync.kirim.signature import looks_like_kirim
+from crmsync.model import Rate, WebhookRequest
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said to the sender. `word` says why, for the counters; the sender only learns the status."""
+
+    status: int
+    word: str
+    retry_after: int | None = None
+    allow: str | None = None
+
+
+STORED = Answer(200, "stored")
+KNOWN = Answer(200, "known")
+STALE_KNOWN = Answer(200, "stale_known")
+STRANGER = Answer(401, "stranger")
+NOT_FOUND = Answer(404, "not_found")
+WRONG_METHOD = Answer(405, "wrong_method", allow="POST")
+STRANGE_SIZE = Answer(413, "too_large")
+TOO_LARGE = Answer(503, "too_large", retry_after=300)
+UNKNOWN_PATH = Answer(503, "unknown_path", retry_after=60)
+COMPRESSED = Answer(503, "compressed", retry_after=300)
+DRAINING = Answer(503, "draining", retry_after=5)
+OVERLOADED = Answer(503, "overloaded", retry_after=2)
+STORE_DOWN = Answer(503, "store_unavailable", retry_after=5)
+TOO_FAST = Answer(429, "too_fast", retry_after=1)
+UNVERIFIED_WAIT = 30
+"""Seconds: a wrong secret takes a person to put right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One webhook endpoint: who may send to it.
+
+    `verify` returns which secret matched or raises `BadSignature`. `looks_like` says whether a request claims to
+    come from this platform, by its headers.
+    """
+
+    tenant: str
+    name: str
+    verify: Callable[[WebhookRequest], str]
+    looks_like: Callable[[Headers], bool] = looks_like_kirim
+
+
+class Store(Protocol):
+    """Where deliveries go: `store.inbox.Inbox`."""
+
+    async def append(self, tenant: str, source: str, body: bytes, received_at: datetime, secret: str) -> bool: ...
+
+    async def knows(self, tenant: str, source: str, body: bytes) -> bool: ...
+
+
+class Bucket:
+    """A token bucket: `rate.requests` at once, refilled over `rate.seconds`."""
+
+    __slots__ = ("_filled_at", "_rate", "_tokens")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._tokens = float(rate.requests)
+        self._filled_at = now
+
+    def take(self, now: float) -> bool:
+        """Whether there is a token left to take."""
+        gained = (now - self._filled_at) * self._rate.requests / self._rate.seconds
+        self._tokens = min(float(self._rate.requests), self._tokens + gained)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Intake:
+    """The gate of every webhook endpoint. Belongs to one event loop.
+
+    `counts` has (tenant, source, word) → answers; what no endpoint was found for counts under empty names.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sources: Iterable[Source],
+        *,
+        limits: Mapping[str, Rate] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.draining = False
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self._store = store
+        self._monotonic = monotonic
+        self._sources: dict[tuple[str, str], Source] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self.configure(sources, limits or {})
+
+    def configure(self, sources: Iterable[Source], limits: Mapping[str, Rate]) -> None:
+        """Takes up other endpoints, secrets and limits (deliveries per tenant), from the next request on."""
+        self._sources = {(source.tenant, source.name): source for source in sources}
+        self._buckets = {tenant: Bucket(rate, self._monotonic()) for tenant, rate in limits.items()}
+
+    def find(self, tenant: str, name: str) -> Source | None:
+        """The endpoint of a path."""
+        return self._sources.get((tenant, name))
+
+    def unknown_path(self, headers: Headers) -> Answer:
+        """No endpoint there: perhaps a configuration lost it, so a delivery must not be refused for good."""
+        return self._counted(None, UNKNOWN_PATH if looks_like_kirim(headers) else NOT_FOUND)
+
+    def too_large(self, source: Source, headers: Headers) -> Answer:
+        """A body over the limit."""
+        return self._counted(source, TOO_LARGE if source.looks_like(headers) else STRANGE_SIZE)
+
+    def overloaded(self, source: Source) -> Answer:
+        """More bodies at once than there is memory for."""
+        return self._counted(source, OVERLOADED)
+
+    def before_body(self, source: Source, method: str, headers: Headers) -> Answer | None:
+        """What can be said before the body is read; None to read it."""
+        if method != "POST":
+            return self._counted(source, WRONG_METHOD)
+        if self.draining:
+            return self._counted(source, DRAINING)
+        if _is_compressed(headers) and source.looks_like(headers):
+            return self._counted(source, COMPRESSED)
+        return None
+
+    async def receive(self, source: Source, request: WebhookRequest) -> Answer:
+        """The answer to a whole request; 200 only after the commit."""
+        try:
+            secret = source.verify(request)
+        except BadSignature as doubt:
+            return self._counted(source, await self._doubted(source, request, doubt))
+        bucket = self._buckets.get(source.tenant)
+        if bucket is not None and not bucket.take(self._monotonic()):
+            return self._counted(source, TOO_FAST)
+        try:
+            new = await self._store.append(source.tenant, source.name, request.body, request.received_at, secret)
+        except StoreError:
+            return self._counted(source, STORE_DOWN)
+        return self._counted(source, STORED if new else KNOWN)
+
+    async def _doubted(self, source: Source, request: WebhookRequest, doubt: BadSignature) -> Answer:
+        if doubt.authentic:
+            try:
+                if await self._store.knows(source.tenant, source.name, request.body):
+                    return STALE_KNOWN
+            except StoreError:
+                return STORE_DOWN
+        elif not source.looks_like(request.headers):
+            return STRANGER
+        return Answer(503, doubt.doubt.value, UNVERIFIED_WAIT)
+
+    def _counted(self, source: Source | None, answer: Answer) -> Answer:
+        self.counts[(source.tenant, source.name, answer.word) if source else ("", "", answer.word)] += 1
+        return answer
+
+
+def carries(*names: bytes) -> Callable[[Headers], bool]:
+    """A `looks_like` for platforms that are known by a header of theirs, such as the signature's."""
+    wanted = frozenset(name.lower() for name in names)
+    return lambda headers: any(name.lower() in wanted for name, _ in headers)
+
+
+def _is_compressed(headers: Headers) -> bool:
+    return any(name == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers)

@@ -1,0 +1,131 @@
+"""Deliveries become observations: parsed, told apart into items, taken into the views. Writes to no platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from crmsync.core.canonical import storable
+from crmsync.core.retry import ALONE_FROM
+from crmsync.core.views import Source, Verdict, View
+from crmsync.errors import BadPayload
+from crmsync.flows.tenant import Tenant
+from crmsync.model import Change, Item, Kind
+from crmsync.store import deliveries, records
+from crmsync.store.database import Database
+from crmsync.store.deliveries import EndedItem, Ending, Pending
+from crmsync.store.lanes import Fence
+from crmsync.store.records import Observation
+
+BATCH = 200
+ATTEMPTS = 8
+
+ENDINGS: Mapping[Verdict, Ending] = {
+    Verdict.NEW: Ending.APPLIED,
+    Verdict.CHANGED: Ending.APPLIED,
+    Verdict.SAME: Ending.SUPERSEDED,
+    Verdict.OLD: Ending.SUPERSEDED,
+    Verdict.UNCLEAR: Ending.REREAD,
+}
+BROKEN = "schema"
+"""The reason of an item that could not be read although its neighbours could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A delivery after parsing: its items, or why it has none."""
+
+    delivery: Pending
+    items: Sequence[Item] = ()
+    dead: str = ""
+
+
+def observe(database: Database, tenant: Tenant, source: str, fence: Fence, clock: Callable[[], datetime]) -> int:
+    """Takes in the oldest deliveries of a source; says how many. Every one that is taken comes to an end.
+
+    A delivery that killed the process before is worked on alone, and is dead after a few starts.
+    """
+    pending = database.write(lambda tx: deliveries.take(tx, tenant.id, source, BATCH, ALONE_FROM))
+    spent = [delivery for delivery in pending if delivery.attempts > ATTEMPTS]
+    healthy = [delivery for delivery in pending if delivery.attempts <= ALONE_FROM]
+    suspects = [delivery for delivery in pending if ALONE_FROM < delivery.attempts <= ATTEMPTS]
+    batches: list[list[Read]] = [[Read(delivery, dead="attempts_exhausted") for delivery in spent]] if spent else []
+    if healthy:
+        batches.append([_parse(tenant, source, delivery) for delivery in healthy])
+    for reads in batches:
+        _store(database, tenant, source, reads, fence, clock())
+    for suspect in sorted(suspects, key=lambda delivery: delivery.attempts):
+        database.write(partial(deliveries.start, delivery=suspect))
+        _store(database, tenant, source, [_parse(tenant, source, suspect)], fence, clock())
+    return len(pending)
+
+
+def _parse(tenant: Tenant, source: str, delivery: Pending) -> Read:
+    try:
+        return Read(delivery, tenant.endpoint(source).parse(delivery.body))
+    except BadPayload as error:
+        return Read(delivery, dead=str(error))
+
+
+def _store(database: Database, tenant: Tenant, source: str, reads: Sequence[Read], fence: Fence, now: datetime) -> None:
+    def store(tx: Connection) -> None:
+        fence(tx)
+        items = {item.key: (item, read.delivery.id) for read in reads for item in read.items}
+        known = deliveries.known_items(tx, tenant.id, source, items)
+        fresh = {key: item for key, (item, _) in items.items() if key not in known}
+        endings = _take_in(tx, tenant, source, fresh, now)
+        ended = [EndedItem(key, item.type, items[key][1], endings[key], item.reason) for key, item in fresh.items()]
+        deliveries.end(tx, tenant.id, source, {read.delivery.id: read.dead for read in reads}, ended, now)
+
+    database.write(store)
+
+
+def _take_in(
+    tx: Connection, tenant: Tenant, source: str, items: Mapping[str, Item], now: datetime
+) -> dict[str, Ending]:
+    """Every item's end. Stated records are observed; hints that tell us nothing new end here."""
+    endings = {key: Ending.DEAD if item.reason == BROKEN else Ending.IGNORED for key, item in items.items()}
+    stated = {key: item.change for key, item in items.items() if item.change and item.change.record}
+    observations = {
+        key: Observation(change.record, Source.TOLD, f"{source}:{key}", change.partial)
+        for key, change in stated.items()
+        if change.record
+    }
+    for kind in {change.kind for change in stated.values()}:
+        chosen = [key for key, change in stated.items() if change.kind is kind]
+        seen = [observations[key] for key in chosen]
+        followers = tenant.followers(kind)
+        verdicts = records.observe(tx, tenant.id, source, seen, now=now, followers=followers)
+        endings.update({key: ENDINGS[verdict] for key, verdict in zip(chosen, verdicts, strict=True)})
+    hints = {key: item.change for key, item in items.items() if item.change and not item.change.record}
+    for kind in {change.kind for change in hints.values()}:
+        of_kind = {key: change for key, change in hints.items() if change.kind is kind}
+        endings.update(_follow_hints(tx, tenant, source, kind, of_kind, now))
+    return endings
+
+
+def _follow_hints(
+    tx: Connection, tenant: Tenant, source: str, kind: Kind, hints: Mapping[str, Change], now: datetime
+) -> dict[str, Ending]:
+    """A hint whose values are in the view already is an echo, or old news; any other has its record read again."""
+    views = records.views(tx, tenant.id, source, kind, {change.id for change in hints.values()})
+    endings, stale = {}, {}
+    for key, change in hints.items():
+        if _known(views.get(change.id), change):
+            endings[key] = Ending.SUPERSEDED
+        else:
+            endings[key] = Ending.REREAD
+            stale[change.id] = f"{source}:{key}"
+    records.mark_stale(tx, tenant.id, source, kind, stale, now)
+    return endings
+
+
+def _known(view: View | None, change: Change) -> bool:
+    if view is None or change.deleted or not change.seen:
+        return False
+    seen = storable(change.seen)
+    return view.exists and all(name in view.fields and view.fields[name] == seen[name] for name in seen)

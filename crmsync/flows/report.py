@@ -1,0 +1,85 @@
+"""How things stand: lag, what is due or parked, rates, suspended lanes. Counts and times only, no personal data."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from crmsync.store import deliveries, history, lanes, pairs
+
+RECENT = timedelta(minutes=5)
+"""The stretch over which rates are told."""
+
+
+def status(tx: Connection, now: datetime) -> dict[str, Any]:
+    """Everything `crmsync status` shows that the store knows. Times are ISO 8601, lags are seconds."""
+    since = now - RECENT
+    return {
+        "at": _moment(now),
+        "recent_seconds": int(RECENT.total_seconds()),
+        "sources": [
+            {
+                "tenant": row.tenant,
+                "source": row.source,
+                "pending": row.pending,
+                "dead": row.dead,
+                "received_recently": row.received,
+                "lag_seconds": _lag(row.oldest, now),
+            }
+            for row in deliveries.counts(tx, since)
+        ],
+        "items": [
+            {
+                "tenant": row.tenant,
+                "source": row.source,
+                "type": row.type,
+                "outcome": row.outcome,
+                "reason": row.reason,
+                "count": row.count_,
+            }
+            for row in deliveries.item_counts(tx, since)
+        ],
+        "connections": [
+            {
+                "tenant": row.tenant,
+                "connection": row.connection,
+                "pairs": row.pairs,
+                "linked": row.linked,
+                "due": row.due,
+                "parked": row.parked,
+                "lag_seconds": _lag(row.oldest, now),
+            }
+            for row in pairs.counts(tx)
+        ],
+        "written_recently": [
+            {
+                "tenant": row.tenant,
+                "connection": row.connection,
+                "side": row.side,
+                "records": row.records,
+                "fields": row.fields_,
+            }
+            for row in history.written_since(tx, since)
+        ],
+        "resting": [
+            {
+                "tenant": row.tenant,
+                "endpoint": row.endpoint,
+                "work": row.work,
+                "until": _moment(row.not_before) if row.not_before else None,
+                "suspended": row.suspended or None,
+                "failures": row.attempts,
+            }
+            for row in lanes.states(tx)
+        ],
+    }
+
+
+def _lag(oldest: datetime | None, now: datetime) -> float:
+    return round(max(0.0, (now - oldest).total_seconds()), 3) if oldest else 0.0
+
+
+def _moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,223 @@
+"""The story of the demonstration: contacts arrive, people edit both sides, events come twice and late, the CRM fails.
+
+Everything is done to the platforms, nothing to the daemon. The story ends when both platforms have been quiet for a
+moment, and then watches for a while that they stay so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from random import Random
+
+from crmsync.sandbox.emulator import wall_clock
+from crmsync.sandbox.people import Deed, HubSpotPeople, KirimPeople, Pen, People
+from crmsync.sandbox.stage import Stage
+from crmsync.sandbox.watch import Watch
+
+QUIET = 1.0
+"""Seconds without any effect, with nothing apart and nothing on its way, that count as quiet."""
+TICK = 0.1
+
+
+class Phase(StrEnum):
+    """The chapters, in order."""
+
+    ARRIVE = "Contacts arrive by signed webhooks"
+    EDIT = "People edit both sides at the same time"
+    DISORDER = "Events come twice, late and out of order"
+    OUTAGE = "The CRM is down, work goes on"
+    QUIET = "Recovery, then nothing left to do"
+
+
+SHARES = {Phase.ARRIVE: 0.2, Phase.EDIT: 0.35, Phase.DISORDER: 0.2, Phase.OUTAGE: 0.25}
+OUTAGE_SHARE = 0.8
+"""The part of its chapter for which the CRM is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many contacts arrive, how long people work, and which of all possible stories this is."""
+
+    contacts: int = 200
+    seconds: float = 15.0
+    seed: int = 1
+
+    @property
+    def strangers(self) -> int:
+        """Contacts that people make in the CRM by hand, and that have nothing to do with Kirim."""
+        return max(1, self.contacts // 50)
+
+    @property
+    def edits_per_second(self) -> float:
+        """How fast the people of one side work."""
+        return min(80.0, max(5.0, 1.5 * self.contacts / self.seconds))
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which quiet is no longer waited for."""
+        return 60.0 + self.contacts / 10
+
+
+class Story:
+    """Plays a plan on a stage. `play` blocks; the attributes may be read from other threads meanwhile."""
+
+    def __init__(self, stage: Stage, plan: Plan) -> None:
+        self.plan = plan
+        self.watch = Watch(stage, wall_clock)
+        self.phase = Phase.ARRIVE
+        self.began: dict[Phase, datetime] = {}
+        self.outage: tuple[datetime, datetime] | None = None
+        self.down = False
+        self.settled = False
+        self.quiet_at: datetime | None = None
+        self.late_events = 0
+        self.kirim_people = KirimPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 0))
+        self.hubspot_people = HubSpotPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 1))
+        self._stage = stage
+        self._random = Random(plan.seed)
+        self._contacts: list[str] = []
+        self._ended = threading.Event()
+
+    def deeds(self, deed: Deed) -> int:
+        """How often people of either side did this."""
+        return self.kirim_people.deeds[deed] + self.hubspot_people.deeds[deed]
+
+    def give_up(self) -> None:
+        """Ends the story as soon as possible."""
+        self._ended.set()
+
+    def play(self) -> None:
+        """From the first contact to the last look. Raises `StageFailed` if the daemon ended."""
+        chapters: Sequence[tuple[Phase, Callable[[float], None]]] = (
+            (Phase.ARRIVE, self._arrive),
+            (Phase.EDIT, self._edit),
+            (Phase.DISORDER, self._disorder),
+            (Phase.OUTAGE, self._fail),
+        )
+        for phase, chapter in chapters:
+            self._begin(phase)
+            chapter(SHARES[phase] * self.plan.seconds)
+            self._stage.check()
+        self._begin(Phase.QUIET)
+        self._settle()
+
+    # -- chapters
+
+    def _arrive(self, seconds: float) -> None:
+        for _ in range(self.plan.strangers):
+            self.hubspot_people.add()
+        self._add(self.plan.contacts - self.plan.contacts // 10, seconds)
+
+    def _edit(self, seconds: float) -> None:
+        self._work(seconds)
+
+    def _disorder(self, seconds: float) -> None:
+        """Both platforms repeat events and hold some back; some of yesterday's come once more at the end."""
+        kirim, hubspot = self._stage.kirim.behaviour, self._stage.hubspot.behaviour
+        kirim.duplicates, kirim.disorder, kirim.disorder_seconds = 0.5, 0.4, 0.4
+        hubspot.webhook_duplicates, hubspot.webhook_disorder = 0.5, 0.5
+        self._work(seconds * 0.8)
+        self._repeat_old_events()
+        self._work(seconds * 0.2)
+        kirim.duplicates = kirim.disorder = hubspot.webhook_duplicates = hubspot.webhook_disorder = 0.0
+
+    def _fail(self, seconds: float) -> None:
+        """The CRM answers nobody and tells nothing: what is edited there meanwhile can only be found by asking."""
+        hubspot = self._stage.hubspot
+        address = hubspot.webhooks.url
+        began = wall_clock()
+        hubspot.faults.outage("503")
+        hubspot.configure_webhooks(None)
+        self.down = True
+        with ThreadPoolExecutor(1, "newcomers") as pool:
+            newcomers = pool.submit(self._add, self.plan.contacts // 10, seconds * OUTAGE_SHARE)
+            self._work(seconds * OUTAGE_SHARE)
+            newcomers.result()
+        hubspot.configure_webhooks(address)
+        hubspot.faults.recover()
+        self.down = False
+        self.outage = (began, wall_clock())
+        self._ended.wait(seconds * (1 - OUTAGE_SHARE))
+
+    def _settle(self) -> None:
+        """Waits for quiet, and then for anything that would break it."""
+        until = time.monotonic() + self.plan.patience
+        before, since = self._effects(), time.monotonic()
+        while not self._ended.wait(TICK) and time.monotonic() < until:
+            self._stage.check()
+            now = self._effects()
+            if now != before or not self._idle() or self.watch.look().apart:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since >= QUIET:
+                self.settled = True
+                break
+        self.quiet_at = wall_clock()
+        self._ended.wait(2 * self._stage.setting.poll_seconds)
+        self._stage.check()
+
+    # -- inside
+
+    def _begin(self, phase: Phase) -> None:
+        self.phase = phase
+        self.began[phase] = wall_clock()
+
+    def _add(self, count: int, seconds: float) -> None:
+        for _ in self._paced(count, seconds):
+            self._contacts.append(self.kirim_people.add())
+
+    def _work(self, seconds: float) -> None:
+        """People of both sides edit, each at their own pace, at the same time."""
+        with ThreadPoolExecutor(1, "people") as pool:
+            colleagues = pool.submit(self._edit_some, self.hubspot_people, seconds)
+            self._edit_some(self.kirim_people, seconds)
+            colleagues.result()
+
+    def _edit_some(self, people: People, seconds: float) -> None:
+        contacts, random = list(self._contacts), Random(f"{self.plan.seed}{type(people).__name__}{self.phase}")
+        for _ in self._paced(round(seconds * self.plan.edits_per_second), seconds):
+            people.edit(random.choice(contacts))
+
+    def _paced(self, count: int, seconds: float) -> _Pace:
+        return _Pace(count, seconds, self._ended)
+
+    def _repeat_old_events(self) -> None:
+        """Events that were taken long ago are delivered once more, as a platform's operator may ask for."""
+        old = self._stage.kirim.acknowledged
+        chosen = self._random.sample(old, min(len(old), max(10, len(old) // 20)))
+        with self._stage.kirim.lock:
+            for one in chosen:
+                self._stage.kirim.subscriptions.publish(one.event_type, one.event_id, "kirim", one.body)
+        self.late_events += len(chosen)
+
+    def _effects(self) -> tuple[int, int]:
+        return len(self._stage.kirim.ledger), len(self._stage.hubspot.ledger)
+
+    def _idle(self) -> bool:
+        return self._stage.kirim.idle() and self._stage.hubspot.outbox.pending == 0
+
+
+class _Pace:
+    """Iterates `count` times, evenly over `seconds`; ends early when `ended` is set."""
+
+    def __init__(self, count: int, seconds: float, ended: threading.Event) -> None:
+        self._left = self._count = count
+        self._seconds = seconds
+        self._ended = ended
+        self._began = time.monotonic()
+
+    def __iter__(self) -> _Pace:
+        return self
+
+    def __next__(self) -> None:
+        if self._left <= 0:
+            raise StopIteration
+        due = self._began + self._seconds * (self._count - self._left) / self._count
+        self._left -= 1
+        if self._ended.wait(max(0.0, due - time.monotonic())):
+            raise StopIteration

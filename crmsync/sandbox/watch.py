@@ -1,0 +1,95 @@
+"""What can be seen from outside while the daemon works: counters of both platforms, and how far apart they are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from crmsync.sandbox.fields import FIELDS, Side, in_hubspot, in_kirim
+from crmsync.sandbox.stage import Stage
+
+RECENT = 90
+
+
+@dataclass(frozen=True, slots=True)
+class SideCounts:
+    """One platform: what people did there, what its webhooks delivered, what the daemon did there."""
+
+    records: int
+    edits: int
+    acknowledged: int
+    pending: int
+    writes: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One look at both platforms. `apart` are fields (or whole contacts) that differ; `lag` is how long the oldest
+    of them has, in seconds."""
+
+    kirim: SideCounts
+    crm: SideCounts
+    apart: int
+    lag: float
+
+    def of(self, side: Side) -> SideCounts:
+        """The counters of a side."""
+        return self.kirim if side is Side.KIRIM else self.crm
+
+
+class Watch:
+    """Looks at the emulators only. `peak` is the longest lag seen, `recent` how many fields were apart lately."""
+
+    def __init__(self, stage: Stage, clock: Callable[[], datetime]) -> None:
+        self.peak = 0.0
+        self.recent: deque[int] = deque(maxlen=RECENT)
+        self._stage = stage
+        self._clock = clock
+        self._since: dict[tuple[str, str], datetime] = {}
+
+    def look(self) -> Glance:
+        """Counts and compares."""
+        now = self._clock()
+        apart = set(self._apart())
+        self._since = {key: self._since.get(key, now) for key in apart}
+        lag = (now - min(self._since.values(), default=now)).total_seconds()
+        self.peak = max(self.peak, lag)
+        self.recent.append(len(apart))
+        return Glance(self._kirim(), self._crm(), len(apart), lag)
+
+    def _apart(self) -> list[tuple[str, str]]:
+        kirim, hubspot = in_kirim(self._stage.kirim), in_hubspot(self._stage.hubspot)
+        found = []
+        for id, held in kirim.items():
+            records = hubspot.get(id)
+            if not records:
+                found.append((id, ""))
+                continue
+            there = next(iter(records.values()))
+            found += [(id, field.kirim) for field in FIELDS if held[field.kirim] != there[field.kirim]]
+        return found
+
+    def _kirim(self) -> SideCounts:
+        kirim = self._stage.kirim
+        return SideCounts(
+            len(kirim.workspace.contacts.by_id),
+            len(kirim.human),
+            len(kirim.sender.acknowledged),
+            kirim.outbox.pending,
+            len(kirim.ledger),
+            kirim.calls.total(),
+        )
+
+    def _crm(self) -> SideCounts:
+        hubspot = self._stage.hubspot
+        return SideCounts(
+            len(hubspot.contacts.by_id),
+            len(hubspot.human),
+            len(hubspot.webhooks.acknowledged),
+            hubspot.outbox.pending,
+            len(hubspot.ledger),
+            hubspot.calls.total(),
+        )

@@ -1,0 +1,72 @@
+"""Why fields hold their values: one row for every write, and for every decision not to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import insert as plain_insert
+
+from crmsync.model import Value
+from crmsync.store import tables
+
+_history = tables.History.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decision about one field. `side` is the side it was about; `field` is Kirim's name of it."""
+
+    at: datetime
+    tenant: str
+    connection: str
+    kind: str
+    kirim_id: str
+    field: str
+    side: str
+    old: Value
+    new: Value
+    competing: Value
+    rule: str
+    outcome: str
+    cause: str
+    note: str = ""
+
+
+def add(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Appends entries."""
+    if entries:
+        connection.execute(plain_insert(_history), [asdict(entry) for entry in entries])
+
+
+def of(connection: Connection, tenant: str, kirim_id: str, field: str | None = None) -> list[Any]:
+    """The entries of one record, or of one of its fields, oldest first."""
+    chosen = and_(_history.c.tenant == tenant, _history.c.kirim_id == kirim_id)
+    if field is not None:
+        chosen = and_(chosen, _history.c.field.in_([field, ""]))
+    return list(connection.execute(select(_history).where(chosen).order_by(_history.c.id)))
+
+
+def written_since(connection: Connection, since: datetime) -> list[Any]:
+    """Fields written since a time, per tenant, connection and side."""
+    return list(
+        connection.execute(
+            select(
+                _history.c.tenant,
+                _history.c.connection,
+                _history.c.side,
+                func.count(func.distinct(_history.c.kirim_id)).label("records"),
+                func.count().label("fields_"),
+            )
+            .where(_history.c.at >= since, _history.c.outcome == "written")
+            .group_by(_history.c.tenant, _history.c.connection, _history.c.side)
+        )
+    )
+
+
+def purge(connection: Connection, before: datetime) -> int:
+    """Forgets what is older than a time; says how many entries."""
+    return connection.execute(delete(_history).where(_history.c.at < before)).rowcount

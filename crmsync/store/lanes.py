@@ -1,0 +1,135 @@
+"""Lanes: which of them have work that is due, and what each remembers between two turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, literal, or_, select, union_all
+
+from crmsync.store import tables
+from crmsync.store.records import insert
+
+_lane = tables.LaneState.__table__  # type: ignore[attr-defined]
+_delivery = tables.Delivery.__table__  # type: ignore[attr-defined]
+_stale = tables.Stale.__table__  # type: ignore[attr-defined]
+_due = tables.Due.__table__  # type: ignore[attr-defined]
+_cursor = tables.Cursor.__table__  # type: ignore[attr-defined]
+
+Fence = Callable[[Connection], None]
+"""Raises `Fenced` inside a transaction whose lane belongs to another node by now."""
+
+
+class Work(StrEnum):
+    """What a lane does. The kinds of work on one endpoint do not wait for each other."""
+
+    OBSERVE = "observe"  # deliveries that came in from it
+    REREAD = "reread"  # its records that have to be read again
+    POLL = "poll"  # its feed of changes
+    SYNC = "sync"  # pairs to be decided and written
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lane:
+    """A tenant, one of its endpoints, and a kind of work: at most one worker is in it at a time."""
+
+    tenant: str
+    endpoint: str
+    work: Work
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.endpoint}/{self.work}"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A lane with work. For pairs to be written and records to be read: how many, and since when the oldest waits;
+    else one, since now."""
+
+    lane: Lane
+    count: int
+    oldest: datetime
+
+
+def waiting(connection: Connection, now: datetime) -> list[Waiting]:
+    """Every lane that has work which may begin now."""
+    begun = literal(now, tables.Instant())
+    sources = union_all(
+        select(
+            _delivery.c.tenant,
+            _delivery.c.source.label("endpoint"),
+            literal(Work.OBSERVE.value).label("work"),
+            literal(1).label("amount"),
+            begun.label("oldest"),
+        )
+        .where(_delivery.c.state == 0)
+        .distinct(),
+        select(_stale.c.tenant, _stale.c.endpoint, literal(Work.REREAD.value), func.count(), func.min(_stale.c.first_at))
+        .where(_stale.c.not_before <= now)
+        .group_by(_stale.c.tenant, _stale.c.endpoint),
+        select(_cursor.c.tenant, _cursor.c.endpoint, literal(Work.POLL.value), literal(1), begun)
+        .where(_cursor.c.due_at <= now)
+        .distinct(),
+        select(_due.c.tenant, _due.c.connection, literal(Work.SYNC.value), func.count(), func.min(_due.c.first_at))
+        .where(_due.c.not_before <= now)
+        .group_by(_due.c.tenant, _due.c.connection),
+    ).subquery()
+    rows = connection.execute(
+        select(sources)
+        .outerjoin(
+            _lane,
+            and_(
+                _lane.c.tenant == sources.c.tenant,
+                _lane.c.endpoint == sources.c.endpoint,
+                _lane.c.work == sources.c.work,
+            ),
+        )
+        .where(or_(_lane.c.not_before.is_(None), _lane.c.not_before <= now))
+    )
+    return [Waiting(Lane(row.tenant, row.endpoint, Work(row.work)), row.amount, row.oldest) for row in rows]
+
+
+def rest(connection: Connection, lane: Lane, until: datetime, suspended: str = "") -> None:
+    """The lane does nothing before `until`; `suspended` says why if an operator should know."""
+    new = insert(connection, _lane)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["tenant", "endpoint", "work"],
+            set_={"not_before": until, "suspended": suspended, "attempts": _lane.c.attempts + 1},
+        ),
+        {
+            "tenant": lane.tenant,
+            "endpoint": lane.endpoint,
+            "work": lane.work,
+            "not_before": until,
+            "suspended": suspended,
+            "attempts": 1,
+        },
+    )
+
+
+def failures(connection: Connection, lane: Lane) -> int:
+    """How often in a row the lane had to rest because its endpoint failed."""
+    return (
+        connection.execute(
+            select(_lane.c.attempts).where(
+                _lane.c.tenant == lane.tenant, _lane.c.endpoint == lane.endpoint, _lane.c.work == lane.work
+            )
+        ).scalar()
+        or 0
+    )
+
+
+def well(connection: Connection, lane: Lane) -> None:
+    """The endpoint answered: whatever kept the lane back is over."""
+    connection.execute(
+        delete(_lane).where(_lane.c.tenant == lane.tenant, _lane.c.endpoint == lane.endpoint, _lane.c.work == lane.work)
+    )
+
+
+def states(connection: Connection) -> list[Any]:
+    """The lanes that rest because their endpoint failed, for people."""
+    return list(connection.execute(select(_lane).order_by(_lane.c.tenant, _lane.c.endpoint, _lane.c.work)))

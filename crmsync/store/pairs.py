@@ -1,0 +1,297 @@
+"""Pairs and the work on them: taking what is due, storing how it ended, parking what cannot go on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+
+from crmsync.core.decide import Agreed, Noted, Why
+from crmsync.core.views import View
+from crmsync.model import Fields, Kind, Value
+from crmsync.store import tables
+from crmsync.store.records import KIRIM, chunks, fields_of, views
+
+_pair = tables.Pair.__table__  # type: ignore[attr-defined]
+_due = tables.Due.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A due pair with all that deciding needs, at the revision it was taken.
+
+    `attempts` counts the starts without an end, this one included. `kirim` and `crm` are None where the record
+    was never seen.
+    """
+
+    kind: Kind
+    kirim_id: str
+    crm_id: str | None
+    looked_up: bool
+    revision: int
+    attempts: int
+    cause: str
+    first_at: datetime
+    base: Mapping[str, Agreed]
+    noted: Mapping[str, Noted]
+    kirim: View | None
+    crm: View | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the work on one pair ended, to be stored in the transaction of its effects.
+
+    `again_at` keeps the pair due, not before then. `error` non-empty with no `again_at` parks it until one of its
+    views changes.
+    """
+
+    kind: Kind
+    kirim_id: str
+    revision: int
+    crm_id: str | None
+    looked_up: bool
+    base: Mapping[str, Agreed]
+    noted: Mapping[str, Noted]
+    error: str = ""
+    again_at: datetime | None = None
+    attempts: int = 0
+
+
+def take(connection: Connection, tenant: str, endpoint: str, limit: int, now: datetime) -> list[Taken]:
+    """The pairs that have been due longest. The attempt is counted here, before any work on them begins."""
+    here = and_(_due.c.tenant == tenant, _due.c.connection == endpoint)
+    rows = connection.execute(
+        select(
+            _due.c.kind,
+            _due.c.kirim_id,
+            _due.c.revision,
+            _due.c.cause,
+            _due.c.first_at,
+            _pair.c.crm_id,
+            _pair.c.looked_up,
+            _pair.c.attempts,
+            _pair.c.base,
+            _pair.c.noted,
+        )
+        .join_from(_due, _pair, _same_pair())
+        .where(here, _due.c.not_before <= now)
+        .order_by(_due.c.first_at)
+        .limit(limit)
+    ).all()
+    if rows:
+        connection.execute(
+            _one_pair(tenant, endpoint).values(attempts=_pair.c.attempts + 1),
+            [{"of_kind": row.kind, "of_id": row.kirim_id} for row in rows],
+        )
+    return [
+        pair for kind in {row.kind for row in rows} for pair in _with_views(connection, tenant, endpoint, kind, rows)
+    ]
+
+
+def pairs(connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]) -> list[Taken]:
+    """Pairs as they stand, due or not: for looking, not for working."""
+    rows = connection.execute(
+        select(
+            _pair, func.coalesce(_due.c.revision, 0).label("revision"), func.coalesce(_due.c.cause, "").label("cause")
+        )
+        .outerjoin(_due, _same_pair())
+        .where(
+            _pair.c.tenant == tenant,
+            _pair.c.connection == endpoint,
+            _pair.c.kind == kind,
+            _pair.c.kirim_id.in_(list(kirim_ids)),
+        )
+        .add_columns(_due.c.first_at)
+    ).all()
+    return _with_views(connection, tenant, endpoint, kind, rows)
+
+
+def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ended], now: datetime) -> None:
+    """Stores how pairs ended. A pair that was observed again meanwhile keeps its newer revision, and stays due."""
+    if not ended:
+        return
+    connection.execute(
+        _one_pair(tenant, endpoint).values(
+            crm_id=bindparam("to_crm_id"),
+            looked_up=bindparam("to_looked_up"),
+            base=bindparam("to_base"),
+            noted=bindparam("to_noted"),
+            attempts=bindparam("to_attempts"),
+            parked=bindparam("to_parked"),
+            error=bindparam("to_error"),
+            synced_at=now,
+        ),
+        [
+            {
+                "of_kind": pair.kind,
+                "of_id": pair.kirim_id,
+                "to_crm_id": pair.crm_id,
+                "to_looked_up": pair.looked_up,
+                "to_base": {name: [agreed.kirim, agreed.crm] for name, agreed in pair.base.items()},
+                "to_noted": {name: [note.why, note.kirim, note.crm] for name, note in pair.noted.items()},
+                "to_attempts": pair.attempts,
+                "to_parked": bool(pair.error) and pair.again_at is None,
+                "to_error": pair.error,
+            }
+            for pair in ended
+        ],
+    )
+    _leave_due(connection, tenant, endpoint, [pair for pair in ended if pair.again_at is None])
+    put_off(connection, tenant, endpoint, {(p.kind, p.kirim_id): p.again_at for p in ended if p.again_at is not None})
+
+
+def give_back(connection: Connection, tenant: str, endpoint: str, pairs: Sequence[Taken]) -> None:
+    """Nothing was tried on these after all (the whole connection was down): the attempt does not count."""
+    if pairs:
+        connection.execute(
+            _one_pair(tenant, endpoint).values(attempts=bindparam("to_attempts")),
+            [{"of_kind": p.kind, "of_id": p.kirim_id, "to_attempts": p.attempts - 1} for p in pairs],
+        )
+
+
+def put_off(connection: Connection, tenant: str, endpoint: str, until: Mapping[tuple[Kind, str], datetime]) -> None:
+    """These stay due, but not before the time given."""
+    if until:
+        connection.execute(
+            update(_due)
+            .where(
+                _due.c.tenant == tenant,
+                _due.c.connection == endpoint,
+                _due.c.kind == bindparam("of_kind"),
+                _due.c.kirim_id == bindparam("of_id"),
+            )
+            .values(not_before=bindparam("to_time")),
+            [{"of_kind": kind, "of_id": id, "to_time": moment} for (kind, id), moment in until.items()],
+        )
+
+
+def owners(connection: Connection, tenant: str, endpoint: str, kind: Kind, crm_ids: Collection[str]) -> dict[str, str]:
+    """The Kirim ids that CRM records are linked to, by record id; a record that is free is missing."""
+    found: dict[str, str] = {}
+    for some in chunks(crm_ids):
+        rows = connection.execute(
+            select(_pair.c.crm_id, _pair.c.kirim_id).where(
+                _pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind, _pair.c.crm_id.in_(some)
+            )
+        )
+        found.update({row.crm_id: row.kirim_id for row in rows})
+    return found
+
+
+def counts(connection: Connection) -> list[Any]:
+    """Per tenant and connection: pairs, linked, due, parked, and since when the oldest is due."""
+    due = (
+        select(
+            _due.c.tenant,
+            _due.c.connection,
+            func.count().label("due"),
+            func.min(_due.c.first_at).label("oldest"),
+        )
+        .group_by(_due.c.tenant, _due.c.connection)
+        .subquery()
+    )
+    linked = (
+        select(
+            _pair.c.tenant,
+            _pair.c.connection,
+            func.count().label("pairs"),
+            func.count(_pair.c.crm_id).label("linked"),
+            func.count().filter(_pair.c.parked).label("parked"),
+        )
+        .group_by(_pair.c.tenant, _pair.c.connection)
+        .subquery()
+    )
+    return list(
+        connection.execute(
+            select(linked, func.coalesce(due.c.due, 0).label("due"), due.c.oldest)
+            .outerjoin(due, and_(due.c.tenant == linked.c.tenant, due.c.connection == linked.c.connection))
+            .order_by(linked.c.tenant, linked.c.connection)
+        )
+    )
+
+
+def parked(connection: Connection, tenant: str, limit: int = 100) -> list[Any]:
+    """Pairs that cannot go on, with the reason."""
+    return list(
+        connection.execute(
+            select(_pair.c.connection, _pair.c.kind, _pair.c.kirim_id, _pair.c.error, _pair.c.synced_at)
+            .where(_pair.c.tenant == tenant, _pair.c.parked)
+            .order_by(_pair.c.connection, _pair.c.kirim_id)
+            .limit(limit)
+        )
+    )
+
+
+def linked_to(connection: Connection, tenant: str, kind: Kind, kirim_id: str) -> list[Any]:
+    """Every pair of one Kirim record, over all connections."""
+    return list(
+        connection.execute(
+            select(_pair)
+            .where(_pair.c.tenant == tenant, _pair.c.kind == kind, _pair.c.kirim_id == kirim_id)
+            .order_by(_pair.c.connection)
+        )
+    )
+
+
+def _same_pair() -> Any:
+    return and_(
+        _pair.c.tenant == _due.c.tenant,
+        _pair.c.connection == _due.c.connection,
+        _pair.c.kind == _due.c.kind,
+        _pair.c.kirim_id == _due.c.kirim_id,
+    )
+
+
+def _one_pair(tenant: str, endpoint: str) -> Any:
+    return update(_pair).where(
+        _pair.c.tenant == tenant,
+        _pair.c.connection == endpoint,
+        _pair.c.kind == bindparam("of_kind"),
+        _pair.c.kirim_id == bindparam("of_id"),
+    )
+
+
+def _leave_due(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ended]) -> None:
+    if ended:
+        connection.execute(
+            delete(_due).where(
+                _due.c.tenant == tenant,
+                _due.c.connection == endpoint,
+                _due.c.kind == bindparam("of_kind"),
+                _due.c.kirim_id == bindparam("of_id"),
+                _due.c.revision == bindparam("at_revision"),
+            ),
+            [{"of_kind": p.kind, "of_id": p.kirim_id, "at_revision": p.revision} for p in ended],
+        )
+
+
+def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, rows: Sequence[Any]) -> list[Taken]:
+    rows = [row for row in rows if row.kind == kind]
+    kirim = views(connection, tenant, KIRIM, Kind(kind), {row.kirim_id for row in rows})
+    crm = views(connection, tenant, endpoint, Kind(kind), {row.crm_id for row in rows if row.crm_id})
+    return [
+        Taken(
+            kind=Kind(kind),
+            kirim_id=row.kirim_id,
+            crm_id=row.crm_id,
+            looked_up=row.looked_up,
+            revision=row.revision,
+            attempts=row.attempts + 1,
+            cause=row.cause,
+            first_at=row.first_at,
+            base={name: Agreed(*_values(both)) for name, both in row.base.items()},
+            noted={name: Noted(Why(note[0]), *_values(note[1:])) for name, note in row.noted.items()},
+            kirim=kirim.get(row.kirim_id),
+            crm=crm.get(row.crm_id),
+        )
+        for row in rows
+    ]
+
+
+def _values(pair: Sequence[Any]) -> tuple[Value, Value]:
+    held: Fields = fields_of({"kirim": pair[0], "crm": pair[1]})
+    return held["kirim"], held["crm"]

@@ -1,0 +1,457 @@
+"""What endpoints hold: views, what observations make of them, and which pairs become due by that.
+
+Every way of learning something (event, poll, reading, the answer to a write) ends in `observe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from crmsync.core.canonical import storable
+from crmsync.core.views import Source, Verdict, View
+from crmsync.core.views import observe as judge
+from crmsync.model import Fields, Kind, Record
+from crmsync.store import tables
+
+KIRIM = "kirim"
+CHUNK = 500
+"""Ids in one IN list: below every database's limit of parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One record as it was seen, how, and by what (a delivery's item, a poll, a reading, our own write).
+
+    `basis` is the view that a reading or a write set out from.
+    """
+
+    record: Record
+    source: Source
+    cause: str
+    partial: bool = False
+    basis: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StaleRecord:
+    """A record to be read again, at the revision it was asked for."""
+
+    kind: Kind
+    id: str
+    revision: int
+    attempts: int
+    cause: str
+
+
+_view = tables.View.__table__  # type: ignore[attr-defined]
+_pair = tables.Pair.__table__  # type: ignore[attr-defined]
+_due = tables.Due.__table__  # type: ignore[attr-defined]
+_stale = tables.Stale.__table__  # type: ignore[attr-defined]
+_alias = tables.Alias.__table__  # type: ignore[attr-defined]
+
+
+def insert(connection: Connection, table: Any) -> Any:
+    """The dialect's INSERT, which has ON CONFLICT."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def lock(connection: Connection, tenant: str, endpoint: str) -> None:
+    """Keeps two nodes from changing the views of one endpoint at once, until the transaction ends.
+
+    Take Kirim's lock before a connection's: one order, no deadlock. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"view/{tenant}/{endpoint}"}
+        )
+
+
+def chunks(ids: Collection[str]) -> Iterable[list[str]]:
+    """The ids in lists that fit into one statement."""
+    ordered = list(ids)
+    return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
+
+
+def fields_of(document: Mapping[str, Any]) -> Fields:
+    """Fields as they were stored: JSON has no tuples, a set comes back as a list."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+
+
+def views(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: Collection[str]) -> dict[str, View]:
+    """The views of several records, by id; unknown ones are missing."""
+    found: dict[str, View] = {}
+    for some in chunks(ids):
+        rows = connection.execute(
+            select(_view).where(
+                _view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.id.in_(some)
+            )
+        )
+        for row in rows:
+            found[row.id] = View(row.id, fields_of(row.fields), row.version, row.external_id, row.exists)
+    return found
+
+
+def observe(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    observations: Sequence[Observation],
+    *,
+    now: datetime,
+    followers: Sequence[str],
+    settling: tuple[str, Collection[str]] = ("", ()),
+) -> list[Verdict]:
+    """Takes in what was seen, in order; marks due whatever pair that changes. One verdict per observation.
+
+    `followers` are the connections that follow Kirim's records of this tenant. `settling` names a connection and
+    Kirim ids whose pairs the caller settles in this same transaction: they are not made due by their own writes.
+    """
+    lock(connection, tenant, endpoint)
+    verdicts: list[Verdict] = [Verdict.SAME] * len(observations)
+    for kind in {observation.record.kind for observation in observations}:
+        chosen = [index for index, observation in enumerate(observations) if observation.record.kind is kind]
+        batch = [observations[index] for index in chosen]
+        for index, verdict in zip(
+            chosen, _observe(connection, tenant, endpoint, kind, batch, now, followers, settling), strict=True
+        ):
+            verdicts[index] = verdict
+    return verdicts
+
+
+def _observe(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    kind: Kind,
+    batch: Sequence[Observation],
+    now: datetime,
+    followers: Sequence[str],
+    settling: tuple[str, Collection[str]],
+) -> list[Verdict]:
+    known = views(connection, tenant, endpoint, kind, {seen.record.id for seen in batch})
+    verdicts, causes, unclear = [], {}, {}
+    touched: set[str] = set()
+    for seen in batch:
+        record = _clean(seen.record)
+        before = known.get(record.id)
+        view, verdict = judge(before, record, seen.source, seen.basis)
+        verdicts.append(verdict)
+        if view != before:
+            known[record.id] = view
+            touched.add(record.id)
+        if verdict in (Verdict.NEW, Verdict.CHANGED):
+            causes[record.id] = seen.cause
+        if verdict is Verdict.UNCLEAR or (seen.partial and view != before):  # also one that only became newer
+            unclear[record.id] = seen.cause
+    _store(connection, tenant, endpoint, kind, [known[id] for id in touched], causes, now)
+    mark_stale(connection, tenant, endpoint, kind, unclear, now)
+    merged = _follow_merges(connection, tenant, endpoint, kind, batch)
+    moved = {id: known[id] for id in causes}
+    if endpoint == KIRIM:
+        for follower in followers:
+            own = settling[1] if follower == settling[0] else ()
+            make_due(
+                connection, tenant, follower, kind, {id: causes[id] for id in moved if id not in own}, now, create=True
+            )
+    else:
+        linked = _link(connection, tenant, endpoint, kind, moved, causes, now)
+        due = merged | {kirim_id: causes[id] for id, kirim_id in linked.items()}
+        due = {kirim_id: cause for kirim_id, cause in due.items() if kirim_id not in settling[1]}
+        make_due(connection, tenant, endpoint, kind, due, now, create=False)
+    return verdicts
+
+
+def _clean(record: Record) -> Record:
+    return Record(
+        record.kind,
+        record.id,
+        storable(record.fields),
+        record.version,
+        record.external_id or None,
+        record.aliases,
+        record.archived,
+    )
+
+
+def _store(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    kind: Kind,
+    changed: Sequence[View],
+    causes: Mapping[str, str],
+    now: datetime,
+) -> None:
+    """Writes the views; one that only became newer keeps the cause of its last real change."""
+    for moved in (True, False):
+        rows = [
+            {
+                "tenant": tenant,
+                "endpoint": endpoint,
+                "kind": kind,
+                "id": view.id,
+                "external_id": view.external_id,
+                "fields": dict(view.fields),
+                "version": view.version,
+                "seen_at": now,
+                "cause": causes.get(view.id, ""),
+                "exists": view.exists,
+            }
+            for view in sorted(changed, key=lambda view: view.id)
+            if (view.id in causes) is moved
+        ]
+        if rows:
+            new = insert(connection, _view)
+            updated = ["external_id", "fields", "version", "exists"] + (["cause", "seen_at"] if moved else [])
+            connection.execute(
+                new.on_conflict_do_update(
+                    index_elements=["tenant", "endpoint", "kind", "id"],
+                    set_={name: new.excluded[name] for name in updated},
+                ),
+                rows,
+            )
+
+
+def _gone(connection: Connection, tenant: str, endpoint: str, kind: Kind, id: str) -> bool:
+    """The record exists no more; says whether that is news."""
+    here = and_(_view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.id == id)
+    return connection.execute(update(_view).where(here, _view.c.exists).values(exists=False)).rowcount > 0
+
+
+def _follow_merges(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, batch: Sequence[Observation]
+) -> dict[str, str]:
+    """Links of records that were merged away lead to the survivor, unless that has a pair of its own.
+
+    Returns the pairs that this concerns, with its cause: what they are to be compared with is another record now.
+    """
+    concerned: dict[str, str] = {}
+    for seen in batch:
+        record = seen.record
+        for alias in record.aliases:
+            new = insert(connection, _alias)
+            connection.execute(
+                new.on_conflict_do_update(
+                    index_elements=["tenant", "endpoint", "kind", "id"], set_={"survivor": record.id}
+                ),
+                {"tenant": tenant, "endpoint": endpoint, "kind": kind, "id": alias, "survivor": record.id},
+            )
+            here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind)
+            news = _gone(connection, tenant, endpoint, kind, alias)
+            loser = connection.execute(select(_pair.c.kirim_id).where(here, _pair.c.crm_id == alias)).scalar()
+            if loser is None:
+                continue
+            if connection.execute(select(_pair.c.kirim_id).where(here, _pair.c.crm_id == record.id)).first() is None:
+                connection.execute(update(_pair).where(here, _pair.c.crm_id == alias).values(crm_id=record.id))
+                news = True
+            if news:
+                concerned[loser] = seen.cause
+    return concerned
+
+
+def _link(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    kind: Kind,
+    moved: Mapping[str, View],
+    causes: Mapping[str, str],
+    now: datetime,
+) -> Mapping[str, str]:
+    """CRM records that changed: their Kirim ids, by the pair's record id, else by the Kirim id they carry."""
+    linked: dict[str, str] = {}  # crm id -> kirim id
+    carried = {view.external_id: id for id, view in moved.items() if view.external_id and view.exists}
+    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind)
+    for some in chunks(moved):
+        for row in connection.execute(select(_pair.c.crm_id, _pair.c.kirim_id).where(here, _pair.c.crm_id.in_(some))):
+            linked[row.crm_id] = row.kirim_id
+    unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked}
+    for some in chunks(unlinked):
+        rows = connection.execute(
+            select(_pair.c.kirim_id, _pair.c.crm_id).where(here, _pair.c.kirim_id.in_(some))
+        ).all()
+        taken = {row.kirim_id for row in rows if row.crm_id is not None}
+        fresh = {kirim_id: unlinked[kirim_id] for kirim_id in some if kirim_id not in taken}
+        if fresh:
+            _make_links(connection, tenant, endpoint, kind, fresh)
+            linked.update({crm_id: kirim_id for kirim_id, crm_id in fresh.items()})
+        strangers = {kirim_id: causes[fresh[kirim_id]] for kirim_id in fresh}
+        known = views(connection, tenant, KIRIM, kind, strangers)
+        mark_stale(
+            connection, tenant, KIRIM, kind, {id: cause for id, cause in strangers.items() if id not in known}, now
+        )
+    return linked
+
+
+def _make_links(connection: Connection, tenant: str, endpoint: str, kind: Kind, links: Mapping[str, str]) -> None:
+    new = insert(connection, _pair)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["tenant", "connection", "kind", "kirim_id"],
+            set_={"crm_id": new.excluded.crm_id, "looked_up": True},
+        ),
+        [
+            _new_pair(tenant, endpoint, kind, kirim_id) | {"crm_id": crm_id, "looked_up": True}
+            for kirim_id, crm_id in sorted(links.items())
+        ],
+    )
+
+
+def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "connection": endpoint,
+        "kind": kind,
+        "kirim_id": kirim_id,
+        "crm_id": None,
+        "looked_up": False,
+        "base": {},
+        "noted": {},
+        "attempts": 0,
+        "parked": False,
+        "error": "",
+    }
+
+
+def make_due(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    kind: Kind,
+    causes: Mapping[str, str],
+    now: datetime,
+    *,
+    create: bool,
+) -> None:
+    """Pairs, by Kirim id, that are to be looked at; the cause of each. `create` makes pairs that are missing."""
+    if not causes:
+        return
+    if create:
+        connection.execute(
+            insert(connection, _pair).on_conflict_do_nothing(),
+            [_new_pair(tenant, endpoint, kind, id) for id in sorted(causes)],
+        )
+    new = insert(connection, _due)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["tenant", "connection", "kind", "kirim_id"],
+            set_={"revision": _due.c.revision + 1, "cause": new.excluded.cause},
+        ),
+        [
+            {
+                "tenant": tenant,
+                "connection": endpoint,
+                "kind": kind,
+                "kirim_id": id,
+                "revision": _first_revision(now),
+                "first_at": now,
+                "not_before": now,
+                "cause": cause,
+            }
+            for id, cause in sorted(causes.items())
+        ],
+    )
+
+
+def _first_revision(now: datetime) -> int:
+    """Later than any revision an earlier row of the same record can have had."""
+    return int(now.timestamp() * 1_000_000)
+
+
+def mark_stale(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, causes: Mapping[str, str], now: datetime
+) -> None:
+    """Records, by their endpoint's id, that have to be read again."""
+    if not causes:
+        return
+    new = insert(connection, _stale)
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=["tenant", "endpoint", "kind", "id"],
+            set_={"revision": _stale.c.revision + 1, "cause": new.excluded.cause},
+        ),
+        [
+            {
+                "tenant": tenant,
+                "endpoint": endpoint,
+                "kind": kind,
+                "id": id,
+                "revision": _first_revision(now),
+                "first_at": now,
+                "not_before": now,
+                "attempts": 0,
+                "cause": cause,
+            }
+            for id, cause in sorted(causes.items())
+        ],
+    )
+
+
+def take_stale(connection: Connection, tenant: str, endpoint: str, limit: int, now: datetime) -> list[StaleRecord]:
+    """The records of an endpoint that are to be read, oldest first. Counts the attempt."""
+    rows = connection.execute(
+        select(_stale)
+        .where(_stale.c.tenant == tenant, _stale.c.endpoint == endpoint, _stale.c.not_before <= now)
+        .order_by(_stale.c.first_at)
+        .limit(limit)
+    ).all()
+    taken = [StaleRecord(Kind(row.kind), row.id, row.revision, row.attempts + 1, row.cause) for row in rows]
+    if taken:
+        connection.execute(
+            update(_stale)
+            .where(
+                _stale.c.tenant == tenant,
+                _stale.c.endpoint == endpoint,
+                _stale.c.kind == bindparam("of_kind"),
+                _stale.c.id == bindparam("of_id"),
+            )
+            .values(attempts=_stale.c.attempts + 1),
+            [{"of_kind": record.kind, "of_id": record.id} for record in taken],
+        )
+    return taken
+
+
+def drop_stale(connection: Connection, tenant: str, endpoint: str, read: Sequence[StaleRecord]) -> None:
+    """They were read; whichever was marked again meanwhile stays."""
+    if read:
+        connection.execute(
+            delete(_stale).where(
+                _stale.c.tenant == tenant,
+                _stale.c.endpoint == endpoint,
+                _stale.c.kind == bindparam("of_kind"),
+                _stale.c.id == bindparam("of_id"),
+                _stale.c.revision == bindparam("at_revision"),
+            ),
+            [{"of_kind": record.kind, "of_id": record.id, "at_revision": record.revision} for record in read],
+        )
+
+
+def put_off_stale(connection: Connection, tenant: str, endpoint: str, record: StaleRecord, until: datetime) -> None:
+    """One record could not be read just now."""
+    connection.execute(
+        update(_stale)
+        .where(
+            _stale.c.tenant == tenant,
+            _stale.c.endpoint == endpoint,
+            _stale.c.kind == record.kind,
+            _stale.c.id == record.id,
+        )
+        .values(not_before=until)
+    )
+
+
+def of_pair(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_id: str, crm_id: str | None
+) -> list[Any]:
+    """The raw views of both ends of one pair, for telling people about it."""
+    ends = or_(
+        and_(_view.c.endpoint == KIRIM, _view.c.id == kirim_id),
+        and_(_view.c.endpoint == endpoint, _view.c.id == crm_id),
+    )
+    return list(connection.execute(select(_view).where(_view.c.tenant == tenant, _view.c.kind == kind, ends)))

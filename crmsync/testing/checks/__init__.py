@@ -1,0 +1,1 @@
+"""The checks of the contract kit, by what they are about. `contract.py` puts them together."""

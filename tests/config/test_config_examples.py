@@ -1,0 +1,76 @@
+"""The files in config/ are true: they load, and the example explains every key there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from crmsync.config import SchemaKey, describe_schema, load
+from crmsync.connector import installed
+
+CONFIG = Path(__file__).parents[2] / "config"
+REFERENCE = re.compile(r"\$\{([A-Z_]+)\}")
+
+
+def dummy_environment(*names: str) -> dict[str, str]:
+    """Something for every variable that the files name, different for each."""
+    text = "".join((CONFIG / name).read_text() for name in names)
+    return {name: f"whsec_{name.lower()}_0123456789abcdef" for name in REFERENCE.findall(text) if name != "NAME"}
+
+
+def schema() -> tuple[SchemaKey, ...]:
+    """Every key, those of the connectors in this repository included."""
+    pytest.importorskip("hubspot", reason="the example uses the HubSpot connector")
+    return describe_schema({name: point.load() for name, point in installed().items()})
+
+
+def test_the_example_loads_without_a_warning() -> None:
+    pytest.importorskip("hubspot", reason="the example uses the HubSpot connector")
+    configuration = load(CONFIG / "example.yaml", environ=dummy_environment("example.yaml"))
+
+    assert [tenant.id for tenant in configuration.tenants] == ["acme"]
+    assert [warning.message for warning in configuration.warnings] == [
+        "api_key does not begin with kdv_, as Kirim's keys do."  # the dummy's doing
+    ]
+
+
+def test_both_files_load_as_one_folder() -> None:
+    pytest.importorskip("hubspot", reason="the examples use the HubSpot connector")
+    configuration = load(CONFIG, environ=dummy_environment("example.yaml", "minimal.yaml"))
+
+    assert [tenant.id for tenant in configuration.tenants] == ["acme", "toko"]
+
+
+def test_the_example_mentions_every_key() -> None:
+    """With its value, or, for the keys of a field, in the explanation above them."""
+    text = (CONFIG / "example.yaml").read_text()
+
+    assert [key.path for key in schema() if not re.search(rf"\b{key.name}(:|   )", text)] == []
+
+
+@pytest.mark.parametrize("key", ["region", "timezone", "start", "poll_seconds", "listen", "database", "external_id"])
+def test_what_the_example_calls_the_default_is_the_default(key: str) -> None:
+    text = (CONFIG / "example.yaml").read_text()
+    [found] = [entry for entry in schema() if entry.name == key]
+    [(comment, value)] = re.findall(rf"((?: *#.*\n)+) *{key}: (.*)\n", text)
+
+    said = re.search(r"Default: ([^\s.,;]+)", comment)
+    assert found.default == (said[1] if said else value)
+
+
+def test_every_key_of_crmsync_itself_says_what_it_is_for() -> None:
+    assert [key.path for key in schema() if not key.doc and not key.connector] == []
+
+
+def test_the_schema_tells_types_defaults_and_secrets() -> None:
+    keys = {(key.path, key.connector): key for key in schema()}
+
+    token = keys["connections.<name>.access_token", "hubspot"]
+    poll = keys["connections.<name>.poll_seconds", ""]
+    level = keys["daemon.log.level", ""]
+    assert (token.type, token.default) == ("text, secret", None)
+    assert (poll.type, poll.default) == ("a whole number between 0 and 86400", "30")
+    assert (level.type, level.default) == ("one of debug, info, warning, error", "info")
+    assert keys["connections.<name>.portal_id", "hubspot"].doc.startswith("The account's id")

@@ -1,0 +1,232 @@
+"""HubSpot keeps the connector contract, over a real socket, in each of the three ways it deals with a bad row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from connectors.hubspot import HubSpot
+from crmsync.connector import Surroundings
+from crmsync.http import Unlimited
+from crmsync.model import Change, Fields, Kind, WebhookRequest
+from crmsync.sandbox.faults import Fault
+from crmsync.sandbox.faults import Trouble as Wire
+from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator, Partial, sign
+from crmsync.testing.contract import Batches, ConnectorContract, Writes  # type: ignore[attr-defined]
+from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
+
+HOOK_URL = "https://sync.example.com/hooks/acme/hubspot"
+TOKEN, SECRET = "pat-eu1-0000-secret", "client-secret-0000"
+FAULTS = {
+    Trouble.RESET: Fault.reset(applied=False),
+    Trouble.LOST: Fault.reset(applied=True),
+    Trouble.TIMEOUT: Fault.hang(applied=False),
+    Trouble.CUT: Fault(Wire.TRUNCATED, applied=True),
+    Trouble.HTML: Fault(Wire.HTML),
+}
+EVENT = {
+    "eventId": 3816279340,
+    "subscriptionId": 25,
+    "portalId": 777,
+    "appId": 1160452,
+    "occurredAt": 1795168800123,
+    "attemptNumber": 0,
+    "changeSource": "CRM_UI",
+    "sourceId": "userId:9001",
+}
+
+
+def delivery(name: str, *changes: Change, **event: Any) -> Delivery:
+    """A body with one event, and what it means."""
+    return Delivery(name, json.dumps([{**EVENT, **event}]).encode(), changes)
+
+
+def changed(id: str, **seen: str | None) -> Change:
+    return Change(Kind.CONTACT, id, seen=seen)
+
+
+DELIVERIES = (
+    delivery("creation", changed("1246965"), subscriptionType="contact.creation", objectId=1246965, changeFlag="NEW"),
+    delivery(
+        "propertyChange",
+        changed("1246965", email="ana@example.com"),
+        subscriptionType="contact.propertyChange",
+        objectId=1246965,
+        propertyName="email",
+        propertyValue="ana@example.com",
+    ),
+    delivery(
+        "cleared",
+        changed("1246965", phone=None),
+        subscriptionType="object.propertyChange",
+        objectTypeId="0-1",
+        objectId=1246965,
+        propertyName="phone",
+        propertyValue="",
+    ),
+    delivery(
+        "deletion",
+        Change(Kind.CONTACT, "1246965", deleted=True),
+        subscriptionType="contact.deletion",
+        objectId=1246965,
+        changeFlag="DELETED",
+    ),
+    delivery(
+        "privacyDeletion",
+        Change(Kind.CONTACT, "1246965", deleted=True),
+        subscriptionType="contact.privacyDeletion",
+        objectId=1246965,
+    ),
+    delivery("restore", changed("1246965"), subscriptionType="contact.restore", objectId=1246965),
+    delivery(
+        "merge",
+        changed("9000000003"),
+        changed("9000000001"),
+        changed("9000000002"),
+        subscriptionType="contact.merge",
+        objectId=9000000001,
+        primaryObjectId=9000000001,
+        mergedObjectIds=[9000000002],
+        newObjectId=9000000003,
+        numberOfPropertiesMoved=1,
+    ),
+    delivery("ticket", subscriptionType="ticket.creation", objectId=7),
+    delivery("company", subscriptionType="object.creation", objectTypeId="0-2", objectId=7),
+    delivery(
+        "association", subscriptionType="contact.associationChange", objectId=1246965, fromObjectId=1, toObjectId=2
+    ),
+)
+
+
+class HubSpotFake:
+    """An emulated account, arranged as the kit wants it."""
+
+    sample = Sample(
+        text="firstname",
+        other="company",
+        email="email",
+        phone="phone",
+        read_only="createdate",
+        refused=("lifecyclestage", "no such stage"),
+        find_by="jobtitle",
+        several_pages=450,
+    )
+    hooks = Hooks((b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp"))
+    secrets = (TOKEN, SECRET)
+
+    def __init__(self, partial: Partial) -> None:
+        self.at: datetime | None = None
+        behaviour = Behaviour(partial=partial)
+        self.account = HubSpotEmulator(token=TOKEN, clock=self.now, behaviour=behaviour, client_secret=SECRET)
+        self.account.properties.define("kirim_contact_id", unique=True)
+        self.account.start()
+
+    def connect(self) -> HubSpot:
+        sample = self.sample
+        wanted = {sample.text, sample.other, "email", "phone", "createdate", "jobtitle", "lifecyclestage"}
+        keys = {"access_token": TOKEN, "client_secret": SECRET, "base_url": self.account.url}
+        settings = HubSpot.Settings.model_validate({**keys, "timeout_seconds": 0.4})
+        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), {Kind.CONTACT: frozenset(wanted)})
+        connector = HubSpot(settings, around)
+        connector.schema()  # read before the first write in any case; the kit's faults are meant for the write
+        return connector
+
+    def close(self) -> None:
+        self.account.stop()
+
+    def add(self, external_id: str | None, fields: Fields) -> str:
+        key = {"kirim_contact_id": external_id} if external_id else {}
+        return self.account.create_contact(**_texts(fields), **key)
+
+    def edit(self, id: str, fields: Fields) -> None:
+        self.account.edit(id, **_texts(fields))
+
+    def held(self, id: str) -> Fields:
+        return self.account.get(id)
+
+    def ids(self) -> Sequence[str]:
+        return list(self.account.all())
+
+    def delete(self, id: str) -> None:
+        self.account.archive(id)
+
+    def merge(self, winner: str, loser: str) -> str:
+        return self.account.merge(winner, loser)
+
+    def hide(self, id: str) -> None:
+        self.account.index.remove(int(id))
+
+    def show(self, id: str) -> None:
+        self.account.index.update(self.account.contacts.by_id[int(id)], 0)
+
+    def set_time(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at or datetime.now(UTC)
+
+    def fail_next(
+        self,
+        trouble: Trouble | int,
+        times: int = 1,
+        *,
+        skip: int = 0,
+        retry_after: float | None = None,
+        as_date: bool = False,
+    ) -> None:
+        if isinstance(trouble, int):
+            echo = {"status": "error", "message": f"Bad: {json.dumps(self.account.all())} {TOKEN}"}
+            fault = Fault.error(trouble, after=retry_after, after_as_date=as_date, body=echo)
+        else:
+            fault = FAULTS[trouble]
+        if skip:
+            self.account.faults.fail_next(skip, Fault.slow(0))
+        self.account.faults.fail_next(times, fault)
+
+    def heal(self) -> None:
+        self.account.faults.recover()
+
+    def sign(self, body: bytes, age: timedelta = timedelta(0), secret: int = 0) -> WebhookRequest:
+        stamp = str(int((self.now() - age).timestamp() * 1000))
+        headers = (
+            (b"x-hubspot-signature-v3", sign(SECRET, "POST", HOOK_URL, body, stamp).encode()),
+            (b"x-hubspot-request-timestamp", stamp.encode()),
+        )
+        return WebhookRequest("POST", "/hooks/acme/hubspot", headers, body, self.now())
+
+    def deliveries(self) -> Sequence[Delivery]:
+        return DELIVERIES
+
+
+def _texts(fields: Fields) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in fields.items()}
+
+
+class TestHubSpot(ConnectorContract):
+    """Bad rows are told apart: 207."""
+
+    def make_fake(self) -> HubSpotFake:
+        return HubSpotFake(Partial.MULTI_STATUS)
+
+
+class HubSpotWrites(Writes, Batches):
+    """The ways differ in writing only."""
+
+    partial: Partial
+
+    def make_fake(self) -> HubSpotFake:
+        return HubSpotFake(self.partial)
+
+
+class TestHubSpotThatRefusesBatches(HubSpotWrites):
+    """One bad row refuses its batch: 400."""
+
+    partial = Partial.WHOLE_BATCH
+
+
+class TestHubSpotThatSaysNothing(HubSpotWrites):
+    """One bad row leaves 207 with no results, and an error that cannot be traced."""
+
+    partial = Partial.EMPTY

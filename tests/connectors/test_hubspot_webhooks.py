@@ -1,0 +1,284 @@
+"""HubSpot's webhooks: only what HubSpot signed is believed, and any body at all is understood or refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.hubspot import HubSpot
+from crmsync.connector import Surroundings
+from crmsync.errors import BadPayload, BadSignature, Doubt
+from crmsync.http import Unlimited
+from crmsync.model import Change, Item, Kind, WebhookRequest
+
+URL = "https://sync.example.com/hooks/acme/hubspot"
+PATH = "/hooks/acme/hubspot"
+SECRET = "client-secret-0000"
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+STAMP = b"1795176000000"
+EVENT: dict[str, Any] = {
+    "subscriptionId": 25,
+    "portalId": 777,
+    "occurredAt": 1795168800123,
+    "subscriptionType": "contact.propertyChange",
+    "attemptNumber": 0,
+    "objectId": 3000000007,
+    "propertyName": "email",
+    "propertyValue": "ana@example.com",
+    "changeSource": "INTEGRATION",
+    "sourceId": "4242",
+}
+
+
+def connector(**settings: Any) -> HubSpot:
+    given_settings = HubSpot.Settings(**{"access_token": "t", "client_secret": SECRET, **settings})
+    return HubSpot(given_settings, Surroundings("acme", "hubspot", URL, Unlimited(), {}))
+
+
+HUBSPOT = connector()
+
+
+def mac(signed: bytes, secret: str = SECRET) -> bytes:
+    return base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest())
+
+
+def request(
+    body: bytes = b"[]", *, path: str = PATH, address: str = URL, stamp: bytes = STAMP, secret: str = SECRET
+) -> WebhookRequest:
+    """A request signed for `address`."""
+    signature = mac(b"POST" + address.encode() + body + stamp, secret)
+    return with_headers(body, signature, stamp, path)
+
+
+def with_headers(body: bytes, signature: bytes, stamp: bytes = STAMP, path: str = PATH) -> WebhookRequest:
+    headers = ((b"x-hubspot-signature-v3", signature), (b"x-hubspot-request-timestamp", stamp))
+    return WebhookRequest("POST", path, headers, body, NOW)
+
+
+def doubt(asked: WebhookRequest, hubspot: HubSpot = HUBSPOT) -> Doubt:
+    with pytest.raises(BadSignature) as refused:
+        hubspot.verify(asked)
+    return refused.value.doubt
+
+
+# -- signatures
+
+
+def test_the_timestamp_of_these_tests_is_now() -> None:
+    assert datetime.fromtimestamp(int(STAMP) / 1000, UTC) == NOW
+
+
+def test_a_signed_request_is_believed() -> None:
+    assert HUBSPOT.verify(request()) == "client_secret"
+
+
+def test_the_public_address_counts_and_not_the_path_behind_a_proxy() -> None:
+    assert HUBSPOT.verify(request(path="/internal/acme")) == "client_secret"
+    assert doubt(request(address="https://evil.example.com/hooks/acme/hubspot")) is Doubt.MISMATCH
+
+
+def test_a_query_is_part_of_the_address() -> None:
+    assert HUBSPOT.verify(request(path=f"{PATH}?a=1&b=2", address=f"{URL}?a=1&b=2")) == "client_secret"
+    assert doubt(request(path=f"{PATH}?a=1", address=URL)) is Doubt.MISMATCH
+
+
+def test_the_twelve_escapes_are_undone_and_no_others() -> None:
+    sent = "%3A%2F%3F%40%21%24%27%28%29%2A%2C%3B%2f%20%26%25"
+    signed = ":/?@!$'()*,;/%20%26%25"
+    assert HUBSPOT.verify(request(path=f"{PATH}?q={sent}", address=f"{URL}?q={signed}")) == "client_secret"
+    assert doubt(request(path=f"{PATH}?q=%20", address=f"{URL}?q= ")) is Doubt.MISMATCH
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-299, None), (299, None), (-301, Doubt.STALE), (301, Doubt.FUTURE)])
+def test_five_minutes_either_way_are_tolerated(seconds: int, expected: Doubt | None) -> None:
+    stamp = str(int(STAMP) + seconds * 1000).encode()
+    if expected is None:
+        assert HUBSPOT.verify(request(stamp=stamp)) == "client_secret"
+    else:
+        assert doubt(request(stamp=stamp)) is expected
+        assert doubt(request(stamp=stamp, secret="another")) is Doubt.MISMATCH  # age only of what is authentic
+
+
+@pytest.mark.parametrize(
+    "stamp", [b"", b"now", b"1795176000", b"17951760000000000", b" 1795176000000", b"1795176000000\n", "１７".encode()]
+)
+def test_a_stamp_that_is_no_milliseconds_is_malformed(stamp: bytes) -> None:
+    assert doubt(request(stamp=stamp)) is Doubt.MALFORMED
+
+
+@pytest.mark.parametrize("signature", [b"", b"x", mac(b"")[:-1], mac(b"") + b"\n", b"\xff" * 44, b"=" * 44])
+def test_a_signature_of_another_form_is_malformed(signature: bytes) -> None:
+    assert doubt(with_headers(b"[]", signature)) is Doubt.MALFORMED
+
+
+def test_older_signature_versions_are_no_signature() -> None:
+    headers = ((b"x-hubspot-signature", hashlib.sha256(SECRET.encode() + b"[]").hexdigest().encode()),)
+    assert doubt(WebhookRequest("POST", PATH, headers, b"[]", NOW)) is Doubt.MISSING
+
+
+def test_a_header_that_comes_twice_is_malformed() -> None:
+    good = request()
+    twice = WebhookRequest("POST", PATH, (*good.headers, good.headers[0]), good.body, NOW)
+    assert doubt(twice) is Doubt.MALFORMED
+
+
+def test_without_a_secret_nothing_is_believed() -> None:
+    """Not even what is signed with an empty one."""
+    assert doubt(request(secret=""), connector(client_secret=None)) is Doubt.MISMATCH
+
+
+@given(st.binary(max_size=200), st.binary(max_size=60), st.binary(max_size=20), st.text(max_size=60))
+def test_nothing_is_believed_by_accident(body: bytes, signature: bytes, stamp: bytes, path: str) -> None:
+    assert doubt(with_headers(body, signature, stamp, path)) in set(Doubt)
+
+
+@given(st.binary(min_size=32, max_size=32), st.text(max_size=60), st.binary(max_size=99))
+def test_no_well_formed_signature_is_believed_that_is_not_the_one(raw: bytes, path: str, body: bytes) -> None:
+    assert doubt(with_headers(body, base64.b64encode(raw), STAMP, path)) is Doubt.MISMATCH
+
+
+# -- bodies
+
+
+def one(event: object, hubspot: HubSpot = HUBSPOT) -> Item:
+    """The one item of a body with one event."""
+    (item,) = hubspot.parse(json.dumps([event]).encode())
+    return item
+
+
+def test_a_property_change_is_a_hint_with_what_was_seen() -> None:
+    item = one(EVENT)
+
+    assert item.change == Change(Kind.CONTACT, "3000000007", seen={"email": "ana@example.com"})
+    assert (item.type, item.origin) == ("contact.propertyChange", "INTEGRATION:4242")
+    assert item.at == datetime(2026, 11, 20, 10, 0, 0, 123_000, tzinfo=UTC)
+
+
+def test_the_value_does_not_show_in_the_key() -> None:
+    assert "ana" not in one(EVENT).key
+
+
+def test_a_delivery_that_is_repeated_has_the_same_keys() -> None:
+    assert one(EVENT).key == one({**EVENT, "attemptNumber": 3, "eventId": 9}).key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"objectId": 8}, {"occurredAt": 1}, {"propertyName": "phone"}, {"propertyValue": ""}, {"subscriptionId": 26}],
+)
+def test_another_event_has_another_key(other: dict[str, Any]) -> None:
+    assert one(EVENT).key != one({**EVENT, **other}).key
+
+
+def test_an_event_of_another_account_is_ignored() -> None:
+    mine = connector(portal_id="777")
+    assert one(EVENT, mine).change is not None
+    for foreign in ({**EVENT, "portalId": 778}, {k: v for k, v in EVENT.items() if k != "portalId"}):
+        item = one(foreign, mine)
+        assert (item.change, item.reason) == (None, "foreign_portal")
+
+
+@pytest.mark.parametrize("kind", ["ticket.creation", "object.creation", "contact.associationChange", "contact.x", "x"])
+def test_other_events_concern_no_record(kind: str) -> None:
+    item = one({**EVENT, "subscriptionType": kind, "objectTypeId": "0-5"})
+    assert (item.change, item.reason) == (None, "unmapped_type")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        7,
+        [],
+        {},
+        {**EVENT, "objectId": None},
+        {**EVENT, "objectId": True},
+        {**EVENT, "objectId": "12; DROP"},
+        {**EVENT, "occurredAt": "yesterday"},
+        {**EVENT, "occurredAt": 10**18},
+        {**EVENT, "subscriptionType": ["contact.creation"]},
+    ],
+)
+def test_a_broken_event_harms_no_other(broken: object) -> None:
+    items = HUBSPOT.parse(json.dumps([broken, EVENT, broken]).encode())
+
+    assert [item.reason for item in items] == ["schema", "", "schema"]
+    assert items[1] == one(EVENT)
+
+
+def test_a_merge_hints_at_everyone_who_took_part_the_survivor_first() -> None:
+    merge = {
+        **EVENT,
+        "subscriptionType": "contact.merge",
+        "objectId": 1,
+        "primaryObjectId": 1,
+        "mergedObjectIds": [2, 3],
+        "newObjectId": 4,
+    }
+    items = HUBSPOT.parse(json.dumps([merge]).encode())
+
+    assert [item.change and item.change.id for item in items] == ["4", "1", "2", "3"]
+    assert len({item.key for item in items}) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "empty_body"),
+        (b"\xff\xfe[\x00]\x00", "not_utf8"),
+        (b"[", "bad_json"),
+        (b"[] []", "bad_json"),
+        (b"null", "not_list"),
+        (b"{}", "not_list"),
+        (b'[{"a":1,"a":2}]', "duplicate_key"),
+        (b"[NaN]", "non_finite"),
+        (b"[1e999]", "non_finite"),
+        (b"[" + b"9" * 5000 + b"]", "number_too_long"),
+        (b"[" * 100_000, "too_deep"),
+    ],
+)
+def test_an_unreadable_body_says_why_in_one_word(body: bytes, reason: str) -> None:
+    with pytest.raises(BadPayload, match=f"^{reason}$"):
+        HUBSPOT.parse(body)
+
+
+def test_a_byte_order_mark_is_tolerated() -> None:
+    assert HUBSPOT.parse(b"\xef\xbb\xbf[]") == []
+
+
+def test_a_hundred_events_are_a_hundred_items() -> None:
+    events = [{**EVENT, "objectId": number} for number in range(1, 101)]
+    items = HUBSPOT.parse(json.dumps(events).encode())
+
+    assert [item.change and item.change.id for item in items] == [str(number) for number in range(1, 101)]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={name: VALUES | st.just(value) for name, value in EVENT.items()}
+    | {name: VALUES for name in ("newObjectId", "primaryObjectId", "mergedObjectIds", "objectTypeId")}
+    | {"subscriptionType": VALUES | st.sampled_from(["contact.merge", "object.creation", "contact.restore"])},
+)
+
+
+@given(st.binary(max_size=100) | st.lists(EVENTS | VALUES, max_size=4).map(lambda it: json.dumps(it).encode()))
+def test_any_body_is_items_or_a_bad_payload(body: bytes) -> None:
+    try:
+        items = connector(portal_id=None).parse(body)
+    except BadPayload:
+        return
+    assert all(item.key and (item.change is None) == bool(item.reason) for item in items)
+    assert [item.key for item in items] == [item.key for item in HUBSPOT.parse(body)]

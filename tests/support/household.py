@@ -1,0 +1,287 @@
+"""A tenant with Kirim and CRMs in memory, on a real store: what the flows are tested in.
+
+`Household` runs the flows one turn at a time in the calling thread, as the daemon would, and nothing moves unless it
+is told to: time, deliveries, turns. `settle` lets everything come to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection as Transaction
+from sqlalchemy import select
+
+from crmsync.connector import Outcome
+from crmsync.core.mapping import FieldRule, Owner, Rules
+from crmsync.errors import ConnectorError, Fenced, Retry, Suspend
+from crmsync.flows.observe import observe
+from crmsync.flows.poll import CHANGES, poll
+from crmsync.flows.reread import reread
+from crmsync.flows.resync import resync
+from crmsync.flows.sync import Surroundings, sync
+from crmsync.flows.tenant import Connection, Tenant
+from crmsync.model import Fields, FieldType, Kind, Record, Write
+from crmsync.store import cursors, history, lanes, pairs, records, tables
+from crmsync.store.database import Database
+from crmsync.store.lanes import Work
+from crmsync.store.pairs import Taken
+from crmsync.store.records import KIRIM, insert
+from crmsync.testing.clock import ManualClock
+from crmsync.testing.memory import MemoryConnector, MemoryCrm, UpdateOnlyMemoryConnector
+
+RULES = Rules(
+    Kind.CONTACT,
+    (
+        FieldRule("phone", "phone", Owner.KIRIM, FieldType.PHONE, kirim_writable=False),
+        FieldRule("name", "name", Owner.CRM),
+        FieldRule("email", "email", Owner.CRM, FieldType.EMAIL),
+        FieldRule("company", "company", Owner.KIRIM),
+        FieldRule("tags", "tags", Owner.KIRIM, FieldType.SET),
+        FieldRule("score", "score", Owner.CRM, FieldType.NUMBER),
+    ),
+    region="ID",
+)
+
+
+class Inline(Executor):
+    """Does the work at once, in the thread that hands it in."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+class Watched:
+    """A connector that lets the test act while a write is on its way, and counts the calls."""
+
+    batch_size: ClassVar[int] = 20
+
+    def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
+        self.crm.calls.append(tuple(writes))
+        outcomes = super().upsert(kind, writes)  # type: ignore[misc]
+        while self.crm.meanwhile:
+            self.crm.meanwhile.pop(0)()
+        return outcomes
+
+
+class CrmConnector(Watched, MemoryConnector):
+    """The CRM's."""
+
+
+class KirimConnector(Watched, UpdateOnlyMemoryConnector):
+    """Kirim's: it makes no contacts."""
+
+
+class Crm(MemoryCrm):
+    """A platform in memory whose deliveries state the fields that changed, and say that this is not all."""
+
+    connector = CrmConnector
+    partial = True
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.calls: list[tuple[Write, ...]] = []
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def _entry(self, verb: str, record: Record, changed: Fields | None, by_api: bool) -> dict[str, Any]:
+        entry = super()._entry(verb, record, changed, by_api)
+        return entry | {"partial": True} if "fields" in entry and self.partial else entry
+
+
+class KirimPlatform(Crm):
+    """Contacts are their own external id; deliveries state all of a contact."""
+
+    connector = KirimConnector
+    partial = False
+
+    def _create(self, kind: Kind, external_id: str | None, fields: Fields, *, by_api: bool) -> Record:
+        return super()._create(kind, external_id or f"m{len(self._rows) + 1:06d}", fields, by_api=by_api)
+
+    def _entry(self, verb: str, record: Record, changed: Fields | None, by_api: bool) -> dict[str, Any]:
+        return super()._entry(verb, record, None if changed is None else record.fields, by_api)
+
+
+class Household:
+    """One tenant, `acme`, with Kirim and one or more CRMs."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        crms: Mapping[str, Crm] | None = None,
+        rules: Rules | Mapping[str, Rules] = RULES,
+        kirim: KirimPlatform | None = None,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.database = database
+        self.clock = clock or ManualClock()
+        self.kirim = kirim or KirimPlatform()
+        self.crms = dict(crms or {"crm": Crm()})
+        self.sources: dict[str, Crm] = {KIRIM: self.kirim, **self.crms}
+        for source, platform in self.sources.items():
+            platform.clock = self.clock
+            if source != KIRIM:
+                platform.add(None, {"name": "unrelated"})  # so that no record has the id of its contact
+                platform.take_hooks()
+        of = rules if isinstance(rules, Mapping) else dict.fromkeys(self.crms, rules)
+        connections = {
+            name: Connection(name, crm.connect(connection=name), {Kind.CONTACT: of[name]}, live=True)
+            for name, crm in self.crms.items()
+        }
+        self.tenant = Tenant("acme", self.kirim.connect(connection=KIRIM), connections)
+        self.wire: list[tuple[str, bytes]] = []
+        self.fence_breaks = 0
+        self.executor = Inline()
+
+    @property
+    def crm(self) -> Crm:
+        """The first CRM."""
+        return next(iter(self.crms.values()))
+
+    # deliveries
+
+    def collect(self) -> None:
+        """What platforms rang is on its way."""
+        for source, platform in self.sources.items():
+            self.wire += [(source, body) for body in platform.take_hooks()]
+
+    def arrive(self, source: str, body: bytes) -> None:
+        """A delivery is stored, once for each body."""
+        row = {
+            "tenant": "acme",
+            "source": source,
+            "key": sha256(body).digest(),
+            "body": body,
+            "received_at": self.clock(),
+            "secret": "0",
+            "state": 0,
+        }
+        table = tables.Delivery.__table__  # type: ignore[attr-defined]
+        self.database.write(lambda tx: tx.execute(insert(tx, table).on_conflict_do_nothing(), [row]) and None)
+
+    def arrive_all(self) -> None:
+        """Everything that was rung arrives, in order."""
+        self.collect()
+        while self.wire:
+            self.arrive(*self.wire.pop(0))
+
+    # turns
+
+    def fence(self, tx: Transaction) -> None:
+        """Holds, unless a break was asked for."""
+        if self.fence_breaks:
+            self.fence_breaks -= 1
+            raise Fenced("the lane was lost")
+
+    def observe(self, source: str) -> int:
+        """One turn of taking deliveries in."""
+        return observe(self.database, self.tenant, source, self.fence, self.clock)
+
+    def reread(self, endpoint: str) -> int:
+        """One turn of reading what is stale."""
+        return reread(self.database, self.tenant, endpoint, self.fence, self.clock)
+
+    def poll(self, endpoint: str) -> int:
+        """One turn of reading the feed, which becomes due."""
+        self.database.write(lambda tx: cursors.ring(tx, "acme", endpoint, Kind.CONTACT, CHANGES, self.clock()))
+        return poll(self.database, self.tenant, endpoint, self.fence, self.clock)
+
+    def sync(self, name: str = "crm") -> int:
+        """One turn of writing."""
+        connection = self.tenant.connections[name]
+        around = Surroundings(self.database, self.tenant, connection, self.fence, self.clock, lambda: 0.5)
+        return sync(around, self.executor)
+
+    def turn(self, work: Work, endpoint: str) -> ConnectorError | Fenced | None:
+        """One turn of any kind; what ends it early is returned, as the daemon would let the lane rest."""
+        turns = {Work.OBSERVE: self.observe, Work.REREAD: self.reread, Work.POLL: self.poll, Work.SYNC: self.sync}
+        try:
+            turns[work](endpoint)
+        except (Retry, Suspend, Fenced) as error:
+            return error
+        return None
+
+    def settle(self, rounds: int = 60) -> None:
+        """Everything that is due is done, until nothing is. Time passes where something has to wait for it."""
+        for _ in range(rounds):
+            self.arrive_all()
+            now = self.clock()
+            waiting = self.database.read(lambda tx, now=now: lanes.waiting(tx, now))  # type: ignore[misc]
+            for one in waiting:
+                self.turn(one.lane.work, one.lane.endpoint)
+            self.collect()
+            if not waiting and not self.wire:
+                if not self.resting():
+                    return
+                self.clock.advance(timedelta(minutes=16))
+        raise AssertionError("it never comes to rest")
+
+    def resting(self) -> bool:
+        """Whether anything is due or stale at a later time."""
+        later = self.clock() + timedelta(days=1)
+        waiting = self.database.read(lambda tx: lanes.waiting(tx, later))
+        return any(one.lane.work is not Work.POLL for one in waiting)
+
+    def look_again(self) -> None:
+        """Every contact is read and decided anew, as an operator may ask for."""
+        for record in self.kirim.records():
+            self.database.write(lambda tx, id=record.id: resync(tx, self.tenant, id, self.clock()))  # type: ignore[misc]
+
+    # what is known
+
+    def add(self, **fields: Any) -> str:
+        """A contact in Kirim."""
+        return self.kirim.add(None, fields)
+
+    def pair(self, kirim_id: str, name: str = "crm") -> Taken:
+        """A pair as it stands."""
+        (found,) = self.database.read(lambda tx: pairs.pairs(tx, "acme", name, Kind.CONTACT, [kirim_id]))
+        return found
+
+    def row(self, kirim_id: str, name: str = "crm") -> Any:
+        """The raw row of a pair."""
+        linked = self.database.read(lambda tx: pairs.linked_to(tx, "acme", Kind.CONTACT, kirim_id))
+        return next(row for row in linked if row.connection == name)
+
+    def due(self, name: str = "crm") -> dict[str, Any]:
+        """What is due, by Kirim id."""
+        table = tables.Due.__table__  # type: ignore[attr-defined]
+        rows = self.database.read(lambda tx: tx.execute(select(table).where(table.c.connection == name)).all())
+        return {row.kirim_id: row for row in rows}
+
+    def stale(self, endpoint: str) -> dict[str, Any]:
+        """What is stale, by the endpoint's id."""
+        table = tables.Stale.__table__  # type: ignore[attr-defined]
+        rows = self.database.read(lambda tx: tx.execute(select(table).where(table.c.endpoint == endpoint)).all())
+        return {row.id: row for row in rows}
+
+    def view(self, endpoint: str, id: str) -> Any:
+        """What an endpoint is known to hold of a record."""
+        return self.database.read(lambda tx: records.views(tx, "acme", endpoint, Kind.CONTACT, [id])).get(id)
+
+    def history(self, kirim_id: str, field: str | None = None) -> list[Any]:
+        """What was written down about a contact."""
+        return self.database.read(lambda tx: history.of(tx, "acme", kirim_id, field))
+
+    def partner(self, kirim_id: str, name: str = "crm") -> Record:
+        """The one CRM record of a contact."""
+        (record,) = (record for record in self.crms[name].records() if record.external_id == kirim_id)
+        return record
+
+    def writes(self) -> int:
+        """Write calls so far, on every platform."""
+        return sum(len(platform.calls) for platform in self.sources.values())
+
+
+def reowned(rules: Rules, **owners: Owner) -> Rules:
+    """The same rules with other owners."""
+    return replace(rules, fields=tuple(replace(f, owner=owners.get(f.kirim, f.owner)) for f in rules.fields))

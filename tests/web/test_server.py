@@ -1,0 +1,74 @@
+"""Sockets: where the server listens, who may, and how it ends."""
+
+import socket
+
+import pytest
+from web_server import Running
+
+from crmsync.errors import ConfigError
+from crmsync.web import server
+
+
+async def application(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"hi"})
+
+
+def test_a_unix_socket_is_for_its_owner_alone_and_goes_with_the_server(tmp_path):
+    path = tmp_path / "admin.sock"
+    with Running(application, f"unix:{path}") as running:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert running.send("GET", "/").body == b"hi"
+    assert not path.exists()
+
+
+def test_a_unix_socket_that_a_dead_process_left_is_replaced(tmp_path):
+    path = tmp_path / "admin.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    with Running(application, f"unix:{path}") as running:
+        assert running.send("GET", "/").status == 200
+
+
+def test_a_unix_socket_that_somebody_serves_is_left_alone(tmp_path):
+    path = tmp_path / "admin.sock"
+    with Running(application, f"unix:{path}") as running:
+        with pytest.raises(ConfigError, match="somebody else"):
+            server.bind(f"unix:{path}")
+        assert running.send("GET", "/").status == 200
+
+
+def test_a_file_is_not_taken_for_a_socket(tmp_path):
+    (tmp_path / "letter").write_text("Dear Sir")
+    with pytest.raises(ConfigError):
+        server.bind(f"unix:{tmp_path / 'letter'}")
+    assert (tmp_path / "letter").read_text() == "Dear Sir"
+
+
+def test_an_address_in_use_is_said():
+    with server.bind("127.0.0.1:0") as taken:
+        taken.listen()
+        with pytest.raises(ConfigError, match="in use"):
+            server.bind(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("listen", ["", "8080", "here:", "127.0.0.1:http", "127.0.0.1:70000", "unix:/no/such/folder/x"])
+def test_an_address_that_cannot_be_used_is_said(listen):
+    with pytest.raises(ConfigError, match="cannot be used"):
+        server.bind(listen)
+
+
+def test_ipv6_is_an_address_too():
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with server.bind("[::1]:0") as bound:
+        assert bound.getsockname()[0] == "::1"
+
+
+def test_the_server_leaves_signals_to_whoever_composed_the_process():
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    with Running(application):
+        assert signal.getsignal(signal.SIGTERM) is before
