@@ -20,7 +20,7 @@ import structlog
 
 from crmsync import logs
 from crmsync.config import Configuration, ConnectionConfig, Start, TenantConfig
-from crmsync.connector import Connector, Surroundings
+from crmsync.connector import Connector, ConnectorSettings, Surroundings
 from crmsync.daemon.budgets import TokenBudget
 from crmsync.daemon.engine import LocalEngine
 from crmsync.daemon.schedule import Schedule
@@ -30,7 +30,7 @@ from crmsync.flows.intake import Intake, Source, carries
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.http import wall_clock
 from crmsync.kirim.endpoint import Kirim
-from crmsync.model import Can, Kind, Rate
+from crmsync.model import Can, Kind
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
@@ -84,21 +84,14 @@ class Builder:
 
     def kirim(self, tenant: TenantConfig) -> Connector[Any]:
         """Kirim, as this tenant reaches it."""
-        settings = tenant.kirim
-        given = {"read": settings.read_per_minute, "write": settings.write_per_minute}
-        limits = {**Kirim.buckets, **{name: Rate(each, 60) for name, each in given.items() if each}}
-        fixed = frozenset(name for name, each in given.items() if each)
-        around = self._around(tenant, KIRIM, {"": Kirim.rate, **limits}, fixed, {Kind.CONTACT: _kirim_fields(tenant)})
-        return Kirim(settings, around)
+        wanted = {Kind.CONTACT: _kirim_fields(tenant)}
+        return Kirim(tenant.kirim, self._around(tenant, KIRIM, Kirim, tenant.kirim, wanted))
 
     def connector(self, tenant: TenantConfig, connection: ConnectionConfig) -> Connector[Any]:
         """One CRM of a tenant."""
         kind = connection.connector_class
-        documented = {"": kind.rate, **kind.buckets}
-        limits = connection.settings.limits(documented)
-        fixed = frozenset(name for name, rate in limits.items() if documented.get(name) != rate)
         wanted = {of: frozenset(rule.crm for rule in rules.fields) for of, rules in connection.rules.items()}
-        return kind(connection.settings, self._around(tenant, connection.name, limits, fixed, wanted))
+        return kind(connection.settings, self._around(tenant, connection.name, kind, connection.settings, wanted))
 
     def tenant(self, tenant: TenantConfig) -> Tenant:
         """Everything the flows need of a tenant."""
@@ -112,10 +105,13 @@ class Builder:
         self,
         tenant: TenantConfig,
         endpoint: str,
-        limits: Mapping[str, Rate],
-        fixed: frozenset[str],
+        kind: type[Connector[Any]],
+        settings: ConnectorSettings,
         wanted: Mapping[Kind, frozenset[str]],
     ) -> Surroundings:
+        documented = {"": kind.rate, **kind.buckets}
+        limits = settings.limits(documented)
+        fixed = frozenset(name for name, rate in limits.items() if documented.get(name) != rate)
         budget = self.budgets.setdefault((tenant.id, endpoint), TokenBudget(limits, time.monotonic, time.sleep, fixed))
         public = (self._daemon.public_url or f"http://{self._daemon.listen}").rstrip("/")
         return Surroundings(tenant.id, endpoint, f"{public}/hooks/{tenant.id}/{endpoint}", budget, wanted)

@@ -37,8 +37,8 @@ class Budget(Protocol):
         `bucket` names a limit of its own within the credential ("search", "read", "write").
         """
 
-    def hold(self, until: timedelta) -> None:
-        """Sends nothing for that long: the platform named a time."""
+    def hold(self, until: timedelta, bucket: str = "") -> None:
+        """Sends nothing for that long: the platform named a time. A named bucket is held alone."""
 
     def observe(self, remaining: int, limit: int, bucket: str = "") -> None:
         """What the platform's headers said after a request."""
@@ -50,7 +50,7 @@ class Unlimited:
     def take(self, bucket: str = "") -> None:
         """Always at once."""
 
-    def hold(self, until: timedelta) -> None:
+    def hold(self, until: timedelta, bucket: str = "") -> None:
         """Does not hold."""
 
     def observe(self, remaining: int, limit: int, bucket: str = "") -> None:

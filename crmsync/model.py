@@ -120,14 +120,15 @@ class Change:
 
     Either it states the record (`record`, possibly with only some of its fields), or it is a hint that the
     record should be read again. `seen` are the values a hint mentions: they serve only to recognise that we
-    know them already, and are never applied. `partial` says that the stated record lacks fields that a
-    reading would have: they may have changed unnoticed.
+    know them already, and are never applied. `created` hints no more than that the record exists. `partial` says
+    that the stated record lacks fields that a reading would have: they may have changed unnoticed.
     """
 
     kind: Kind
     id: str
     record: Record | None = None
     seen: Fields = field(default_factory=lambda: NOTHING)
+    created: bool = False
     deleted: bool = False
     partial: bool = False
 

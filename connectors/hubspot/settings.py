@@ -30,7 +30,7 @@ class HubSpotSettings(ConnectorSettings):
     timeout_seconds: float = Field(default=30, gt=0, le=120)
 
     def limits(self, documented: Mapping[str, Rate]) -> Mapping[str, Rate]:
-        return {**documented, "": Rate(self.requests_per_10s, 10)}
+        return {**documented, "": Rate(self.requests_per_10s, 10, rolling=True)}
 
     @field_validator("access_token")
     @classmethod

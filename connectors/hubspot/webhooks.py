@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from connectors.hubspot.changes import RECORD_ID
 from connectors.hubspot.values import EPOCH, Row
 from crmsync.errors import BadPayload, BadSignature, Doubt
 from crmsync.model import Change, Item, Kind, Value, WebhookRequest
@@ -111,7 +112,7 @@ def items(event: Any, portal_id: str | None) -> Iterator[Item]:
         for id in _merged(event, record_id):
             yield Item(f"{key}:{id}", name, Change(Kind.CONTACT, id), at=at, origin=origin)
     else:
-        change = Change(Kind.CONTACT, record_id, seen=_seen(event, verb), deleted=verb in GONE)
+        change = Change(Kind.CONTACT, record_id, seen=_seen(event, verb, record_id), deleted=verb in GONE)
         yield Item(key, name, change, at=at, origin=origin)
 
 
@@ -145,7 +146,10 @@ def _merged(event: Row, record_id: str) -> Sequence[str]:
     return list(dict.fromkeys(str(id) for id in named if re.fullmatch(r"[1-9][0-9]{0,19}", str(id))))
 
 
-def _seen(event: Row, verb: str) -> dict[str, Value]:
+def _seen(event: Row, verb: str, record_id: str) -> dict[str, Value]:
+    """What an event mentions. A creation tells no more than the id: who knows the record knows all that it says."""
+    if verb == "creation":
+        return {RECORD_ID: record_id}
     name, value = event.get("propertyName"), event.get("propertyValue")
     if verb != "propertyChange" or not isinstance(name, str) or not isinstance(value, str):
         return {}

@@ -142,26 +142,22 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
     modes = {(tenant.id, each.name): each.start for tenant in configuration.tenants for each in tenant.connections}
     _table(
         console,
-        f"Intake, last {minutes} minutes",
-        ["tenant", "source", "received", "pending", "dead", "lag"],
+        ["source", "received", "pending", "dead", "lag"],
         [
-            [r["tenant"], r["source"], r["received_recently"], r["pending"], r["dead"], _seconds(r["lag_seconds"])]
+            [_place(r, "source"), r["received_recently"], r["pending"], r["dead"], _seconds(r["lag_seconds"])]
             for r in told["sources"]
         ],
-        "nothing has come in yet",
+        "no delivery has come in yet",
     )
     written = {(r["tenant"], r["connection"], r["side"]): r["fields"] for r in told["written_recently"]}
     _table(
         console,
-        "Connections",
-        ["tenant", "connection", "mode", "pairs", "linked", "due", "parked", "lag", "→ CRM", "→ Kirim"],
+        ["connection", "mode", "linked", "due", "parked", "lag", "→ CRM", "→ Kirim"],
         [
             [
-                r["tenant"],
-                r["connection"],
+                _place(r, "connection"),
                 modes.get((r["tenant"], r["connection"]), "removed"),
-                r["pairs"],
-                r["linked"],
+                f"{r['linked']}/{r['pairs']}",
                 r["due"],
                 r["parked"],
                 _seconds(r["lag_seconds"]),
@@ -172,7 +168,9 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         ],
         "no contact has been seen yet",
     )
-    console.print(f"[dim]→ CRM and → Kirim: fields written in the last {minutes} minutes[/dim]")
+    console.print(f"[dim]received, → CRM and → Kirim (fields written): in the last {minutes} minutes[/dim]")
+    for pair in told["parked"]:
+        console.print(f"[red]parked[/red]  {_place(pair, 'connection')} {pair['id']}: {escape(pair['error'])}")
     for rest in told["resting"]:
         what = f"{rest['tenant']}/{rest['endpoint']} ({rest['work']})"
         if rest["suspended"]:
@@ -183,14 +181,17 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
             )
 
 
-def _table(console: Console, title: str, columns: list[str], rows: list[list[Any]], empty: str) -> None:
-    console.print(f"[bold]{title}[/bold]")
+def _place(row: dict[str, Any], key: str) -> str:
+    return f"{row['tenant']}/{row[key]}"
+
+
+def _table(console: Console, columns: list[str], rows: list[list[Any]], empty: str) -> None:
     if not rows:
-        console.print(f"  [dim]{empty}[/dim]\n")
+        console.print(f"[dim]{empty}[/dim]\n")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right")
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     console.print(table)

@@ -66,7 +66,7 @@ class TokenBudget:
         now = monotonic()
         self._buckets = {name: Bucket(rate, now) for name, rate in limits.items()}
         self._fixed = fixed
-        self._held_until = 0.0
+        self._held_until: dict[str, float] = {}
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -85,10 +85,11 @@ class TokenBudget:
                 raise Throttled("the request budget is used up for now", timedelta(seconds=pause))
             self._sleep(pause)
 
-    def hold(self, until: timedelta) -> None:
-        """Sends nothing for that long: the platform named a time."""
+    def hold(self, until: timedelta, bucket: str = "") -> None:
+        """Sends nothing for that long: the platform named a time. A named bucket is held alone."""
+        name = bucket if bucket in self._buckets else ""
         with self._lock:
-            self._held_until = max(self._held_until, self._monotonic() + until.total_seconds())
+            self._held_until[name] = max(self._held(name), self._monotonic() + until.total_seconds())
 
     def observe(self, remaining: int, limit: int, bucket: str = "") -> None:
         """Believes the platform where it leaves us less than we thought, or has another limit than documented."""
@@ -104,7 +105,7 @@ class TokenBudget:
         """The share of the main bucket that is left, between 0 and 1; 0 while the platform keeps us waiting."""
         with self._lock:
             now = self._monotonic()
-            if now < self._held_until:
+            if now < self._held(""):
                 return 0.0
             main = self._buckets[""]
             main.refill(now)
@@ -122,4 +123,7 @@ class TokenBudget:
         bucket = self._bucket(name)
         bucket.refill(now)
         missing = (1.0 - bucket.tokens) / bucket.per_second
-        return max(missing, self._held_until - now)
+        return max(missing, self._held("") - now, self._held(name) - now)
+
+    def _held(self, name: str) -> float:
+        return self._held_until.get(name, 0.0)

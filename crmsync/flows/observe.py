@@ -125,7 +125,10 @@ def _follow_hints(
 
 
 def _known(view: View | None, change: Change) -> bool:
-    if view is None or change.deleted or not change.seen:
+    """Whether a hint mentions nothing but what the view has. The two ids are no fields, so they go by value."""
+    if view is None or not view.exists or change.deleted or not (change.seen or change.created):
         return False
-    seen = storable(change.seen)
-    return view.exists and all(name in view.fields and view.fields[name] == seen[name] for name in seen)
+    return all(
+        value == view.fields[name] if name in view.fields else value in (view.id, view.external_id)
+        for name, value in storable(change.seen).items()
+    )

@@ -11,6 +11,8 @@ from crmsync.store import deliveries, history, lanes, pairs
 
 RECENT = timedelta(minutes=5)
 """The stretch over which rates are told."""
+SHOWN = 20
+"""Parked pairs that are named; the others are only counted."""
 
 
 def status(tx: Connection, now: datetime) -> dict[str, Any]:
@@ -52,6 +54,10 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
                 "lag_seconds": _lag(row.oldest, now),
             }
             for row in pairs.counts(tx)
+        ],
+        "parked": [
+            {"tenant": row.tenant, "connection": row.connection, "id": row.kirim_id, "error": row.error}
+            for row in pairs.parked(tx, SHOWN)
         ],
         "written_recently": [
             {

@@ -214,13 +214,13 @@ def counts(connection: Connection) -> list[Any]:
     )
 
 
-def parked(connection: Connection, tenant: str, limit: int = 100) -> list[Any]:
-    """Pairs that cannot go on, with the reason."""
+def parked(connection: Connection, limit: int) -> list[Any]:
+    """Pairs that cannot go on, with the reason; the latest first."""
     return list(
         connection.execute(
-            select(_pair.c.connection, _pair.c.kind, _pair.c.kirim_id, _pair.c.error, _pair.c.synced_at)
-            .where(_pair.c.tenant == tenant, _pair.c.parked)
-            .order_by(_pair.c.connection, _pair.c.kirim_id)
+            select(_pair.c.tenant, _pair.c.connection, _pair.c.kirim_id, _pair.c.error)
+            .where(_pair.c.parked)
+            .order_by(_pair.c.synced_at.desc(), _pair.c.kirim_id)
             .limit(limit)
         )
     )

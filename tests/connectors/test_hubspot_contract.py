@@ -48,7 +48,13 @@ def changed(id: str, **seen: str | None) -> Change:
 
 
 DELIVERIES = (
-    delivery("creation", changed("1246965"), subscriptionType="contact.creation", objectId=1246965, changeFlag="NEW"),
+    delivery(
+        "creation",
+        changed("1246965", hs_object_id="1246965"),
+        subscriptionType="contact.creation",
+        objectId=1246965,
+        changeFlag="NEW",
+    ),
     delivery(
         "propertyChange",
         changed("1246965", email="ana@example.com"),

@@ -13,6 +13,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, ClassVar
 
+import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import select
 
@@ -92,9 +93,17 @@ class Crm(MemoryCrm):
         self.calls: list[tuple[Write, ...]] = []
         self.meanwhile: list[Callable[[], object]] = []
 
-    def _entry(self, verb: str, record: Record, changed: Fields | None, by_api: bool) -> dict[str, Any]:
-        entry = super()._entry(verb, record, changed, by_api)
-        return entry | {"partial": True} if "fields" in entry and self.partial else entry
+    def take_hooks(self) -> Sequence[bytes]:
+        """What was rung, in the words of this platform."""
+        return [self._reworded(orjson.loads(body)) for body in super().take_hooks()]
+
+    def _reworded(self, body: dict[str, Any]) -> bytes:
+        for entry in body["changes"]:
+            if "fields" in entry and self.partial:
+                entry["partial"] = True
+            elif "fields" in entry:
+                entry["fields"] = dict(self.ledger[int(entry["key"].split("-")[1])].after.fields)
+        return orjson.dumps(body)
 
 
 class KirimPlatform(Crm):
@@ -103,11 +112,10 @@ class KirimPlatform(Crm):
     connector = KirimConnector
     partial = False
 
-    def _create(self, kind: Kind, external_id: str | None, fields: Fields, *, by_api: bool) -> Record:
-        return super()._create(kind, external_id or f"m{len(self._rows) + 1:06d}", fields, by_api=by_api)
-
-    def _entry(self, verb: str, record: Record, changed: Fields | None, by_api: bool) -> dict[str, Any]:
-        return super()._entry(verb, record, None if changed is None else record.fields, by_api)
+    def add(self, external_id: str | None, fields: Fields, kind: Kind = Kind.CONTACT) -> str:
+        """A contact begins to write; its id is its external id."""
+        made = sum(1 for effect in self.ledger if effect.operation == "create")
+        return super().add(external_id or f"m{made + 1:06d}", fields, kind)
 
 
 class Household:
