@@ -24,8 +24,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from crmsync.connector import Surroundings
 from crmsync.flows.intake import Intake, Source
-from crmsync.kirim.signature import HEADER, Secret, sign, verify
+from crmsync.http import Unlimited
+from crmsync.kirim.endpoint import Kirim
+from crmsync.kirim.settings import KirimSettings
+from crmsync.kirim.signature import sign
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
@@ -57,10 +61,11 @@ async def serve(url: str) -> None:
     """The web part as a process of its own; prints its port, and at the end how often it committed."""
     database = Database.open(url)
     migrate(database)
-    secrets = [Secret.of(each) for each in SECRETS]
-    source = Source(
-        "bench", "kirim", lambda request: verify(request.header(HEADER), request.body, secrets, request.received_at)
+    settings = KirimSettings(
+        api_key="kdv_live_0123456789abcdef", webhook_secrets=SECRETS, phone_number_ids=["123456789"]
     )
+    kirim = Kirim(settings, Surroundings("bench", "kirim", "https://here/hooks/bench/kirim", Unlimited(), {}))
+    source = Source("bench", "kirim", kirim.verify)
     inbox = Inbox(database)
     groups = 0
 
@@ -97,24 +102,30 @@ def write_load(path: Path, count: int, seed: int) -> None:
             file.write(f"{sign(SECRETS[number % 2], body.encode(), now)}\t{body}\n")
 
 
-def measure(url: str, connections: int, seconds: int, folder: Path) -> Result:
-    """A fresh server, a fresh load, one run."""
-    load = folder / "load.txt"
-    write_load(load, seconds * EXPECTED, random.randrange(1 << 16))
-    process = subprocess.Popen([sys.executable, __file__, "--serve", url], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    port = int(process.stdout.readline())
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(HERE / "intake.lua")]
-    output = subprocess.run(
+def press(port: int, connections: int, seconds: int, load: Path) -> str:
+    """Lets wrk loose on the server; returns what it prints."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "intake.lua")]
+    return subprocess.run(
         [*command, f"http://127.0.0.1:{port}/hooks/bench/kirim"],
         env={**os.environ, "INTAKE_LOAD": str(load)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    process.terminate()
-    told = json.loads(process.stdout.readline())
-    process.wait()
+
+
+def measure(url: str, connections: int, seconds: int, folder: Path) -> Result:
+    """A fresh server, a fresh load, one run."""
+    load = folder / "load.txt"
+    write_load(load, seconds * EXPECTED, random.randrange(1 << 16))
+    process = subprocess.Popen([sys.executable, __file__, "--serve", url], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process:
+        try:
+            output = press(int(process.stdout.readline()), connections, seconds, load)
+        finally:
+            process.terminate()
+        told = json.loads(process.stdout.readline())
     line = next(line for line in output.splitlines() if line.startswith("RESULT"))
     answered, micros, p50, p99, refused, broken = line.split()[1:]
     return Result(

@@ -30,7 +30,7 @@ from crmsync.flows.intake import Intake, Source, carries
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.http import wall_clock
 from crmsync.kirim.endpoint import Kirim
-from crmsync.model import Can, Kind
+from crmsync.model import Can, Kind, Rate
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
@@ -183,7 +183,12 @@ class Daemon:
     ) -> None:
         inbox = Inbox(database)
         inbox.on_commit = lambda sources: worker.wake()
-        intake = Intake(inbox, sources(tenants.values()))
+        limits = {
+            tenant.id: Rate(tenant.deliveries_per_second, 1)
+            for tenant in self.configuration.tenants
+            if tenant.deliveries_per_second
+        }
+        intake = Intake(inbox, sources(tenants.values()), limits=limits)
 
         async def drain_worker() -> None:
             await stopping.wait()

@@ -63,7 +63,11 @@ class Running:
         family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
         connection = socket.socket(family)
         connection.settimeout(20)
-        connection.connect(self.address)
+        try:
+            connection.connect(self.address)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def send(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:

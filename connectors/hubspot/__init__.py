@@ -18,12 +18,13 @@ from types import MappingProxyType
 from connectors.hubspot.changes import MODIFIED, RECORD_ID, Place
 from connectors.hubspot.complaints import Complaint, Refusal, listed
 from connectors.hubspot.settings import HubSpotSettings
+from connectors.hubspot.stand_in import EMPTY, NAME, TELLING, without_stand_in
 from connectors.hubspot.upsert import Upsert
 from connectors.hubspot.values import Row, field_of, from_hubspot, key_property, moment_of, rows
 from connectors.hubspot.webhooks import check_signature, items, read_events
 from connectors.hubspot.wire import Answer, Wire
 from crmsync.connector import Connector, Outcome, Surroundings, pick
-from crmsync.errors import BadPayload, BadSignature, ConnectorError, Doubt, Reject, Retry, Suspend, Unsupported
+from crmsync.errors import Reject, Retry, Suspend, Unsupported
 from crmsync.model import Can, FieldInfo, Item, Kind, Page, Rate, Record, Ref, WebhookRequest, Write
 
 OBJECT = "contacts"
@@ -47,7 +48,11 @@ class HubSpot(Connector[HubSpotSettings]):
     def __init__(self, settings: HubSpotSettings, around: Surroundings) -> None:
         super().__init__(settings, around)
         self.wire = Wire(settings, around)
-        self._wanted = around.wanted.get(Kind.CONTACT, frozenset())
+        self.wanted = around.wanted.get(Kind.CONTACT, frozenset())
+        self._asked = self.wanted | {settings.external_id, MODIFIED, MERGED}
+        if NAME in self.wanted:
+            self._asked |= set(TELLING)
+        self._secrets = tuple(secret.get_secret_value() for secret in settings.client_secrets)
         self._schema: Mapping[str, Row] | None = None
 
     def close(self) -> None:
@@ -102,12 +107,7 @@ class HubSpot(Connector[HubSpotSettings]):
 
     def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         self._check(kind)
-        outcomes = Upsert(self).send(writes)
-        first = outcomes[0] if outcomes else None
-        unsent = isinstance(first, Suspend) or (isinstance(first, Retry) and not first.ambiguous)
-        if isinstance(first, ConnectorError) and unsent and all(outcome is first for outcome in outcomes):
-            raise first
-        return outcomes
+        return Upsert(self).send(writes)
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         self._check(kind)
@@ -135,9 +135,10 @@ class HubSpot(Connector[HubSpotSettings]):
         return {record.external_id: record for record in found if record.external_id}
 
     def _read(self, ids: Sequence[str], **options: str) -> Sequence[Record]:
-        return [record for record in map(self.record, self._read_rows(ids, **options)) if not record.archived]
+        return [record for record in map(self.record, self.read_rows(ids, **options)) if not record.archived]
 
-    def _read_rows(self, ids: Sequence[str], **options: str) -> Sequence[Row]:
+    def read_rows(self, ids: Sequence[str], **options: str) -> Sequence[Row]:
+        """The rows of these ids, with everything that a record is made of."""
         if not ids:
             return []
         request = {
@@ -153,18 +154,23 @@ class HubSpot(Connector[HubSpotSettings]):
         return rows(body)
 
     def _properties(self, *more: str) -> list[str]:
-        return sorted({*self._wanted, self.settings.external_id, MODIFIED, MERGED, *more})
+        return sorted({*self._asked, *more})
 
-    def record(self, row: Row, alias: str | None = None) -> Record:
-        """A record as HubSpot holds it; a property that is not in the answer is unknown."""
-        properties, schema = row["properties"], self.schema()
+    def record(self, row: Row, alias: str | None = None, known: Row | None = None) -> Record:
+        """A record as HubSpot holds it; a property that is not in the answer is unknown.
+
+        `known` are the properties by which to tell whether the contact has a name: those of a row that was read
+        are enough.
+        """
+        schema, key = self.schema(), self.settings.external_id
+        properties = without_stand_in(row["properties"], known or {**EMPTY, **row["properties"]}, key)
         absorbed = str(properties.get(MERGED) or "").split(";")
         return Record(
             Kind.CONTACT,
             str(row["id"]),
-            {name: from_hubspot(text, schema.get(name, {})) for name, text in pick(properties, self._wanted).items()},
+            {name: from_hubspot(text, schema.get(name, {})) for name, text in pick(properties, self.wanted).items()},
             version=moment_of(row.get("updatedAt")),
-            external_id=properties.get(self.settings.external_id) or None,
+            external_id=properties.get(key) or None,
             aliases=tuple(id for id in dict.fromkeys([*absorbed, alias]) if id and id != str(row["id"])),
             archived=row.get("archived") is True,
         )
@@ -218,7 +224,7 @@ class HubSpot(Connector[HubSpotSettings]):
         """
         ids = [str(row["id"]) for row in found]
         parts = (ids[start : start + self.batch_size] for start in range(0, len(ids), self.batch_size))
-        whole = {str(row["id"]): row for part in parts for row in self._read_rows(part)}
+        whole = {str(row["id"]): row for part in parts for row in self.read_rows(part)}
         return [
             {**row, "properties": {**whole.get(str(row["id"]), row)["properties"], **row["properties"]}}
             for row in found
@@ -227,16 +233,11 @@ class HubSpot(Connector[HubSpotSettings]):
     # Webhooks
 
     def verify(self, request: WebhookRequest) -> str:
-        if self.settings.client_secret is None:
-            raise BadSignature(Doubt.MISMATCH)
-        check_signature(request, self.around.hook_url, self.settings.client_secret.get_secret_value())
-        return "client_secret"
+        return check_signature(request, self.around.hook_url, self._secrets)
 
     def parse(self, body: bytes) -> Sequence[Item]:
-        try:
-            return [item for event in read_events(body) for item in items(event, self.settings.portal_id)]
-        except RecursionError:
-            raise BadPayload("too_deep") from None
+        kept = self.wanted | {self.settings.external_id}
+        return [item for event in read_events(body) for item in items(event, self.settings.portal_id, kept)]
 
     def _check(self, kind: Kind) -> None:
         if kind not in self.kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator
@@ -13,21 +14,26 @@ from crmsync.model import Rate
 
 
 class HubSpotSettings(ConnectorSettings):
-    """A HubSpot account. The token is a service key, or the token of a private app."""
+    """A HubSpot account. The docstrings below the keys are what `crmsync connectors` says about them."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, use_attribute_docstrings=True)
 
     access_token: SecretStr = Field(min_length=1)
-    client_secret: SecretStr | None = Field(default=None, min_length=1)
-    """Of the app that sends webhooks. Without it every webhook is refused, and changes are found by polling."""
+    """A service key, or the token of a private app."""
+    client_secrets: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()
+    """Of the app that sends webhooks; two while one replaces the other. Without any, every webhook is refused."""
     base_url: str = "https://api.hubapi.com"
+    """HubSpot's API."""
     external_id: str = Field(default="kirim_contact_id", pattern=r"^[a-z][a-z0-9_]{0,99}$")
+    """The property that holds the Kirim contact's id."""
     portal_id: str | None = Field(default=None, pattern=r"^[0-9]{1,20}$")
     """The account's id: webhooks that speak of another account are then ignored."""
     requests_per_10s: int = Field(default=190, ge=1, le=1_000)
     """190 for Professional and Enterprise, 100 for Free and Starter, 250 with the API add-on."""
     poll_overlap_seconds: int = Field(default=300, ge=60, le=3_600)
+    """How far a question for changes reaches back behind the last one: HubSpot shows them late."""
     timeout_seconds: float = Field(default=30, gt=0, le=120)
+    """How long one request may take."""
 
     def limits(self, documented: Mapping[str, Rate]) -> Mapping[str, Rate]:
         return {**documented, "": Rate(self.requests_per_10s, 10, rolling=True)}
@@ -43,8 +49,7 @@ class HubSpotSettings(ConnectorSettings):
     @classmethod
     def _is_an_origin(cls, url: str) -> str:
         parts = urlsplit(url)
-        loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
         more = parts.username or parts.password or parts.path.strip("/") or parts.query or parts.fragment
-        if not (parts.scheme == "https" or loopback) or not parts.hostname or more:
-            raise ValueError("expected https:// and a host, nothing more (http:// only for this machine)")
+        if parts.scheme not in ("https", "http") or not parts.hostname or more:
+            raise ValueError("expected https:// and a host, nothing more")
         return url.rstrip("/")

@@ -11,36 +11,46 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from connectors.hubspot.complaints import SCHEMA_CODES, Complaint, Refusal, listed
+from connectors.hubspot.stand_in import EMPTY, NAME, is_nameless, is_stand_in, stand_in
 from connectors.hubspot.values import Row, rows, to_hubspot
 from crmsync.connector import Outcome, halving
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.model import Kind, Ref, Write, Written
 
 if TYPE_CHECKING:
     from connectors.hubspot import HubSpot
 
-NAMES = ("email", "firstname", "lastname")
-PHONES = ("phone", "mobilephone", "hs_whatsapp_phone_number")
 PASSING = frozenset({"RATE_LIMITS", "RATE_LIMIT"})
 UNCERTAIN = frozenset({"INTERNAL_ERROR", "SERVER_ERROR"})
 
 
 class Upsert:
-    """What is known of the rows while they are on their way."""
+    """What is known of the rows while they are on their way.
+
+    `failure` is the first trouble of the account or the wire; after it `unsent` is the outcome of every row to come.
+    """
 
     def __init__(self, hubspot: HubSpot) -> None:
         self.hubspot = hubspot
         self.key = hubspot.settings.external_id
         self.refused: dict[str, dict[str, str]] = {}
         self.exists: dict[str, bool] = {}
-        self.trouble: ConnectorError | None = None
+        self.failure: ConnectorError | None = None
+        self.unsent: ConnectorError | None = None
         self.key_is_there = False
 
     def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
-        """Rows whose record is known go by its id, the others by the external id."""
+        """Rows whose record is known go by its id, the others by the external id.
+
+        Raises the failure if nothing can have been written before it.
+        """
         outcomes: dict[str, Outcome] = {}
         for group in ([write for write in writes if write.id], [write for write in writes if not write.id]):
             outcomes.update(self._settle(group))
+        failure = self.failure
+        lost = isinstance(failure, Retry) and failure.ambiguous
+        if failure and not lost and all(outcome in (failure, self.unsent) for outcome in outcomes.values()):
+            raise failure
         return [self._with_refused(write, outcomes[write.external_id]) for write in writes]
 
     def _with_refused(self, write: Write, outcome: Outcome) -> Outcome:
@@ -56,15 +66,19 @@ class Upsert:
 
     def _batch(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """Raises `Reject` when the rows are refused together, for `halving`."""
-        if self.trouble is None:
-            try:
-                return self._attempt(writes)
-            except Suspend as error:
-                self.trouble = error
-            except Retry as error:
-                self.trouble = Retry(str(error), error.after) if error.ambiguous else error
-                return [error] * len(writes)
-        return [self.trouble] * len(writes)
+        if self.unsent is not None:
+            return [self.unsent] * len(writes)
+        try:
+            return self._attempt(writes)
+        except (Suspend, Retry) as error:
+            return [self._stop(error)] * len(writes)
+
+    def _stop(self, failure: Suspend | Retry) -> ConnectorError:
+        """Nothing more is sent: what has not been sent by then did not fail itself. Returns the first failure."""
+        if self.failure is None:
+            self.failure = failure
+            self.unsent = Throttled(str(failure), failure.after) if isinstance(failure, Retry) else failure
+        return self.failure
 
     def _attempt(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         try:
@@ -86,29 +100,27 @@ class Upsert:
         """An unexplained refusal may mean that somebody deleted the key property, which is no row's fault."""
         if not refusal.unexplained or self.key_is_there:
             return None
-        if self.trouble is None:
+        if self.failure is None:
             try:
                 self.hubspot.require_key()
             except (Suspend, Retry) as error:
-                self.trouble = error
-                return error
+                return self._stop(error)
             except Reject:
                 pass  # refused as well: no evidence of anything
             self.key_is_there = True
-        return self.trouble
+        return self.failure
 
     def _post(self, writes: Sequence[Write]) -> Row:
         known = writes[0].id is not None
-        schema = self.hubspot.schema()  # before anything is written: the answer is read with it
+        self.hubspot.schema()  # before anything is written: the answer is read with it
         if not known:
             self._look_up_nameless(writes)
         inputs = []
         for write in writes:
-            texts = {name: to_hubspot(value, schema.get(name, {})) for name, value in self._fields(write).items()}
             entry = {
                 "id": write.id or write.external_id,
                 "objectWriteTraceId": write.external_id,
-                "properties": {**texts, self.key: write.external_id},
+                "properties": self._texts(write),
             }
             inputs.append(entry if known else {**entry, "idProperty": self.key})
         contacts = self.hubspot.wire.contacts
@@ -119,23 +131,22 @@ class Upsert:
     def _look_up_nameless(self, writes: Sequence[Write]) -> None:
         """Which of the rows without e-mail and name are new.
 
-        A new contact needs one of them, and gets its number for a first name. One that is there must keep the name
-        it has, and an upsert does not say beforehand which it will be.
+        A new contact gets a stand-in. One that is there must keep the name it has, and an upsert does not say
+        beforehand which it will be.
         """
         asked = [
-            write.external_id
-            for write in writes
-            if write.external_id not in self.exists and not any(write.fields.get(name) for name in NAMES)
+            write.external_id for write in writes if write.external_id not in self.exists and is_nameless(write.fields)
         ]
         found = self.hubspot.fetch(Kind.CONTACT, [Ref(external_id=key) for key in asked])
         self.exists.update((key, record is not None) for key, record in zip(asked, found, strict=True))
 
-    def _fields(self, write: Write) -> Row:
-        fields = write.fields
-        if self.exists.get(write.external_id) is not False:
-            return fields
-        number = next((fields[name] for name in PHONES if fields.get(name)), write.external_id)
-        return {**fields, "firstname": number}
+    def _texts(self, write: Write) -> Row:
+        """What is sent of a row."""
+        fields, schema = dict(write.fields), self.hubspot.schema()
+        if self.exists.get(write.external_id) is False:
+            fields[NAME] = stand_in(fields, write.external_id)
+        texts = {name: to_hubspot(value, schema.get(name, {})) for name, value in fields.items()}
+        return {**texts, self.key: write.external_id}
 
     def _without_guilty(self, writes: Sequence[Write], refusal: Refusal) -> Sequence[Write] | None:
         """The rows without the fields that the refusal of them all names; None if that changes nothing.
@@ -160,12 +171,13 @@ class Upsert:
     def _understand(self, writes: Sequence[Write], answer: Row) -> dict[str, Outcome]:
         """What an answer says of each row. Nothing goes by position: HubSpot promises no order."""
         named = {name: write for write in writes for name in (write.id, write.external_id) if name}
-        outcomes: dict[str, Outcome] = {}
+        answered: dict[str, Row] = {}
         for row in rows(answer, ambiguous=True):
             told = (row.get("objectWriteTraceId"), row["properties"].get(self.key), str(row["id"]))
             write = next((named[name] for name in told if name in named), None)
             if write is not None:
-                outcomes.setdefault(write.external_id, self._written(write, row))
+                answered.setdefault(write.external_id, row)
+        outcomes: dict[str, Outcome] = self._written(answered, {write.external_id: write for write in writes})
         slimmer: list[Write] = []
         for complaint in map(Complaint.read, listed(answer.get("errors"))):
             for write in self._accused(writes, named, complaint):
@@ -173,11 +185,30 @@ class Upsert:
                     outcomes[write.external_id] = self._row_error(write, complaint, slimmer)
         return {**outcomes, **self._settle(slimmer)}
 
-    def _written(self, write: Write, row: Row) -> Written:
-        record = self.hubspot.record(row, alias=write.id)
-        return Written(
-            replace(record, external_id=record.external_id or write.external_id), created=row.get("new") is True
-        )
+    def _written(self, answered: Mapping[str, Row], writes: Mapping[str, Write]) -> dict[str, Outcome]:
+        """The outcomes of the rows that were answered. What an answer leaves out of a record, the write may tell."""
+        known: dict[str, Row] = {}
+        for key, row in answered.items():
+            new = row.get("new") is True
+            known[key] = {**(EMPTY if new else {}), **self._texts(writes[key]), **row["properties"]}
+        doubtful = [key for key in answered if is_stand_in(known[key], self.key) is None]
+        known.update(self._read_again({key: str(answered[key]["id"]) for key in doubtful}))
+        outcomes: dict[str, Outcome] = {}
+        for key, row in answered.items():
+            record = self.hubspot.record(row, writes[key].id, known[key])
+            record = replace(record, external_id=record.external_id or key)
+            outcomes[key] = Written(record, created=row.get("new") is True)
+        return outcomes
+
+    def _read_again(self, ids: Mapping[str, str]) -> Mapping[str, Row]:
+        """The properties of records whose answers leave open whether they have a name, as far as they can be read."""
+        if NAME not in self.hubspot.wanted:
+            return {}
+        try:
+            found = {str(row["id"]): row["properties"] for row in self.hubspot.read_rows(list(ids.values()))}
+        except ConnectorError:
+            return {}  # what was written is written: the name is unknown until the next reading
+        return {key: {**EMPTY, **found[id]} for key, id in ids.items() if id in found}
 
     def _accused(self, writes: Sequence[Write], named: Mapping[str, Write], complaint: Complaint) -> Sequence[Write]:
         told = [id for name in ("objectWriteTraceId", "ids", "id") for id in complaint.context.get(name, ())]
@@ -192,7 +223,7 @@ class Upsert:
         if isinstance(error, Refusal):
             slimmer.extend(self._without_guilty([write], error) or ())
             return self._missing_key(error) or error
-        return error
+        return self._stop(error)
 
     def _settle_rest(self, writes: Sequence[Write], outcomes: Mapping[str, Outcome]) -> Mapping[str, Outcome]:
         """The rows of which an answer says nothing are sent again: by their key, so that it does no harm."""
@@ -202,4 +233,9 @@ class Upsert:
         if len(writes) == 1:
             lost = Retry("HubSpot's answer does not say what became of the record", ambiguous=True)
             return {write.external_id: lost for write in rest}
-        return {key: outcome for write in rest for key, outcome in self._settle([write]).items()}
+        return {key: _perhaps(outcome) for write in rest for key, outcome in self._settle([write]).items()}
+
+
+def _perhaps(outcome: Outcome) -> Outcome:
+    """The outcome of a row that was sent once before, unanswered: it may be held although this time it failed."""
+    return Retry(str(outcome), outcome.after, ambiguous=True) if isinstance(outcome, Retry) else outcome

@@ -12,14 +12,13 @@ import base64
 import hashlib
 import hmac
 import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from connectors.hubspot.changes import RECORD_ID
 from connectors.hubspot.values import EPOCH, Row
+from crmsync import strict_json
 from crmsync.errors import BadPayload, BadSignature, Doubt
 from crmsync.model import Change, Item, Kind, Value, WebhookRequest
 
@@ -30,8 +29,8 @@ MILLISECONDS = re.compile(rb"[0-9]{12,14}")
 ESCAPES = re.compile(rb"%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
 
 
-def check_signature(request: WebhookRequest, url: str, secret: str) -> None:
-    """Raises `BadSignature` unless the request was signed with `secret` for `url`, and lately."""
+def check_signature(request: WebhookRequest, url: str, secrets: Collection[str]) -> str:
+    """The label of the secret with which the request was signed for `url`, lately. Raises `BadSignature`."""
     signatures = request.header(b"x-hubspot-signature-v3")
     stamps = request.header(b"x-hubspot-request-timestamp")
     if not signatures or not stamps:
@@ -42,12 +41,21 @@ def check_signature(request: WebhookRequest, url: str, secret: str) -> None:
         raise BadSignature(Doubt.MALFORMED)
     method = request.method.upper().encode("utf-8", "surrogatepass")
     signed = b"".join((method, _signed_address(url, request.path), request.body, stamps[0]))
-    expected = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
-    if not hmac.compare_digest(expected, base64.b64decode(signatures[0])):
+    given = base64.b64decode(signatures[0])
+    matching = [
+        secret for secret in secrets if hmac.compare_digest(hmac.digest(secret.encode(), signed, "sha256"), given)
+    ]
+    if not matching:
         raise BadSignature(Doubt.MISMATCH)
     age = request.received_at - (EPOCH + timedelta(milliseconds=int(stamps[0])))
     if abs(age) > TOLERANCE:
         raise BadSignature(Doubt.STALE if age > timedelta(0) else Doubt.FUTURE)
+    return _label(matching[0])
+
+
+def _label(secret: str) -> str:
+    """Tells a secret from the others, wherever it stands among them, and may be shown."""
+    return hashlib.sha256(b"crmsync client secret\0" + secret.encode()).hexdigest()[:8]
 
 
 def _signed_address(url: str, path: str) -> bytes:
@@ -58,44 +66,18 @@ def _signed_address(url: str, path: str) -> bytes:
 
 
 def read_events(body: bytes) -> Sequence[Any]:
-    """The list in a body. Raises `BadPayload` for what has no single meaning in JSON, too."""
-    if not body:
-        raise BadPayload("empty_body")
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadPayload("not_utf8") from None
-    try:
-        events = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
-    except RecursionError:
-        raise BadPayload("too_deep") from None
-    except json.JSONDecodeError:
-        raise BadPayload("bad_json") from None
-    except ValueError:
-        raise BadPayload("number_too_long") from None
+    """The list in a body. Raises `BadPayload`."""
+    events = strict_json.read(body)
     if not isinstance(events, list):
         raise BadPayload("not_list")
     return events
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise BadPayload("duplicate_key")
-    return found
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise BadPayload("non_finite")
-    return value
-
-
-def items(event: Any, portal_id: str | None) -> Iterator[Item]:
+def items(event: Any, portal_id: str | None, kept: Collection[str]) -> Iterator[Item]:
     """What one event says. It is a hint at most: events come in no order, so that the record has to be read.
 
-    A merge says something of each record that took part, and so is several items.
+    A merge says something of each record that took part, and so is several items. `kept` are the properties whose
+    changes matter.
     """
     key = _key(event)
     try:
@@ -108,11 +90,14 @@ def items(event: Any, portal_id: str | None) -> Iterator[Item]:
         yield Item(key, name, reason="foreign_portal", at=at, origin=origin)
     elif kind not in ("contact", f"object/{CONTACT_TYPE}") or verb not in VERBS:
         yield Item(key, name, reason="unmapped_type", at=at, origin=origin)
+    elif verb == "propertyChange" and _property(event) not in {*kept, None}:
+        yield Item(key, name, reason="unmapped_field", at=at, origin=origin)
     elif verb == "merge":
         for id in _merged(event, record_id):
             yield Item(f"{key}:{id}", name, Change(Kind.CONTACT, id), at=at, origin=origin)
     else:
-        change = Change(Kind.CONTACT, record_id, seen=_seen(event, verb, record_id), deleted=verb in GONE)
+        seen = _seen(event) if verb == "propertyChange" else {}
+        change = Change(Kind.CONTACT, record_id, seen=seen, created=verb == "creation", deleted=verb in GONE)
         yield Item(key, name, change, at=at, origin=origin)
 
 
@@ -146,14 +131,15 @@ def _merged(event: Row, record_id: str) -> Sequence[str]:
     return list(dict.fromkeys(str(id) for id in named if re.fullmatch(r"[1-9][0-9]{0,19}", str(id))))
 
 
-def _seen(event: Row, verb: str, record_id: str) -> dict[str, Value]:
-    """What an event mentions. A creation tells no more than the id: who knows the record knows all that it says."""
-    if verb == "creation":
-        return {RECORD_ID: record_id}
-    name, value = event.get("propertyName"), event.get("propertyValue")
-    if verb != "propertyChange" or not isinstance(name, str) or not isinstance(value, str):
-        return {}
-    return {name: value or None}
+def _property(event: Row) -> str | None:
+    """The property that changed; None where the event does not say."""
+    name = event.get("propertyName")
+    return name if isinstance(name, str) else None
+
+
+def _seen(event: Row) -> dict[str, Value]:
+    name, value = _property(event), event.get("propertyValue")
+    return {name: value or None} if name is not None and isinstance(value, str) else {}
 
 
 def _name(event: Any) -> str:
@@ -177,7 +163,7 @@ def _key(event: Any) -> str:
         return f"hubspot:{_digest({**event, 'attemptNumber': None})}"
     value = [_digest(event["propertyValue"])] if "propertyValue" in event else []
     key = ":".join("" if part is None else str(part) for part in [*parts, *value])
-    return f"hubspot:{key if len(key) <= 200 and key.isascii() else _digest(key)}"
+    return f"hubspot:{key if len(key) <= 200 and key.isascii() and key.isprintable() else _digest(key)}"
 
 
 def _digest(value: Any) -> str:

@@ -141,12 +141,12 @@ class Wire:
             raise Retry(f"HubSpot did not answer ({type(error).__name__})", ambiguous=writing) from error
         self._observe(answer.headers)
         if answer.status not in (200, 201, 207):
-            raise self._error(answer, writing)
+            raise self._error(answer, bucket, writing)
         if not isinstance(answer.body, dict):
             raise Retry("HubSpot gave a bad response: no JSON object", ambiguous=writing)
         return answer
 
-    def refusal(self, said: str, complaint: Complaint, *, conflict: bool = False) -> ConnectorError:
+    def refusal(self, said: str, complaint: Complaint, *, conflict: bool = False) -> Refusal | Suspend:
         """The refusal of a request or a row. Where the key property is missing, that is no row's fault."""
         key = self._settings.external_id
         if complaint.reasons.get(key) in SCHEMA_CODES:
@@ -159,14 +159,15 @@ class Wire:
         if re.fullmatch(r"[0-9]{1,9}", left) and re.fullmatch(r"[0-9]{1,9}", limit):
             self._budget.observe(int(left), int(limit))
 
-    def _error(self, answer: Answer, writing: bool) -> ConnectorError:
+    def _error(self, answer: Answer, bucket: str, writing: bool) -> ConnectorError:
         complaint = Complaint.read(answer.body)
         said = f"HubSpot answered {answer.status} {complaint}".rstrip()
         after = retry_after(answer.headers.get("Retry-After"), answer.at or self._clock())
+        held = ""  # everything
         match answer.status:
             case 400 | 409:
-                error = self.refusal(said, complaint, conflict=answer.status == 409)
-                return error.plain() if isinstance(error, Refusal) and not writing else error
+                refused = self.refusal(said, complaint, conflict=answer.status == 409)
+                return refused.plain() if isinstance(refused, Refusal) and not writing else refused
             case 401:
                 return Suspend(f"{said}: the access token is wrong, expired or revoked")
             case 403:
@@ -177,6 +178,7 @@ class Wire:
                 return Suspend(f"{said}: the day's requests of the account are used up", after or HOUR)
             case 429:
                 after = after or PERIODS.get(complaint.policy)
+                held = bucket if complaint.policy in ("", "SECONDLY") else ""  # the others are the account's
             case 423:  # one record is locked: no reason to hold the others
                 return Retry(said, max(after or LOCKED, LOCKED))
             case 477:
@@ -185,5 +187,5 @@ class Wire:
         if not isinstance(error, Retry):
             return error
         if after:
-            self._budget.hold(after)
+            self._budget.hold(after, held)
         return Retry(str(error), after, ambiguous=writing and error.ambiguous)

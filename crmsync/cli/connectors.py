@@ -61,7 +61,7 @@ def _described(name: str, point: Any) -> Installed:
         Setting(
             key,
             field.is_required(),
-            "" if field.default in (PydanticUndefined, None) or field.is_required() else str(field.default),
+            "" if field.default in (PydanticUndefined, None, ()) or field.is_required() else str(field.default),
             field.description or "",
         )
         for key, field in connector.Settings.model_fields.items()

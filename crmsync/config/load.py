@@ -170,6 +170,7 @@ class _Draft:
             file=self.document.file,
             timezone=ZoneInfo(section.timezone),
             region=section.region,
+            deliveries_per_second=section.deliveries_per_second,
             kirim=kirim,
             connections=connections,
         )

@@ -71,12 +71,16 @@ class ConnectionConfig:
 
 @dataclass(frozen=True, slots=True)
 class TenantConfig:
-    """One customer of Kirim with its CRMs. `file` is where it was read from."""
+    """One customer of Kirim with its CRMs. `file` is where it was read from.
+
+    `deliveries_per_second` bounds what is taken in; None takes whatever comes.
+    """
 
     id: str
     file: str
     timezone: ZoneInfo
     region: str | None
+    deliveries_per_second: int | None
     kirim: KirimSettings
     connections: tuple[ConnectionConfig, ...]
 

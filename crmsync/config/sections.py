@@ -64,7 +64,8 @@ def _database(text: str) -> str:
     if text.startswith("sqlite:///") and len(text) > len("sqlite:///"):
         return text
     try:
-        if text.startswith("postgresql://") and urlsplit(text).hostname:
+        place = urlsplit(text)  # without a host, or with one in the query, it is a local socket
+        if text.startswith("postgresql://") and place.path.strip("/"):
             return text
     except ValueError:
         pass
@@ -86,6 +87,9 @@ class TenantSection(_Section):
     )
     region: Annotated[str, AfterValidator(_region)] | None = Field(
         None, description="country of phone numbers written without a country code, in quotes"
+    )
+    deliveries_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="webhook deliveries taken in per second; above, senders are told to come again"
     )
     kirim: dict[str, Any] = Field(description="the Kirim account")
     connections: dict[str, Any] = Field(description="the CRMs, by a name of your choice")

@@ -23,7 +23,7 @@ def wait(error: ConnectorError, attempts: int, chance: float) -> timedelta:
     """
     named = error.after if isinstance(error, (Retry, Suspend)) and error.after else timedelta(0)
     if isinstance(error, Throttled):
-        return named * (1 + chance / 4)
+        return max(named, FIRST) * (1 + chance / 4)
     if isinstance(error, Suspend):
         return max(named, PROBE)
     grown = min(FIRST * 2 ** min(attempts - 1, 20), LONGEST) if attempts > 0 else FIRST

@@ -73,7 +73,7 @@ class LocalEngine:
         with self._changed:
             self._stopping = True
             ended = self._changed.wait_for(lambda: not self._busy, timeout)
-        self._pool.shutdown(wait=ended, cancel_futures=True)
+        self._pool.shutdown(wait=ended)  # lanes that wait for a thread are left at once
         return ended
 
     def _work(self, lane: Lane, turn: object, handler: Handler) -> None:

@@ -86,11 +86,16 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
         lambda tx: pairs.take(tx, around.tenant.id, around.connection.name, size * IN_FLIGHT, now)
     )
     calm = [pair for pair in due if pair.attempts <= ALONE_FROM]
-    if len(calm) > size:
-        spare = calm[len(calm) - len(calm) % size :]
-        calm = calm[: len(calm) - len(spare)]
+    still: list[Taken] = []
+    moving: list[Taken] = []
+    for pair in calm:
+        (still if _still(around, pair) else moving).append(pair)
+    if len(moving) > size:
+        spare = moving[len(moving) - len(moving) % size :]
+        moving = moving[: len(moving) - len(spare)]
         around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, spare))
-    batches = [calm[start : start + size] for start in range(0, len(calm), size)]
+    batches = [moving[start : start + size] for start in range(0, len(moving), size)]
+    batches += [still] if still else []
     batches += [[pair] for pair in due if pair.attempts > ALONE_FROM]
     flushes = [executor.submit(_flush, around, batch) for batch in batches]
     futures.wait(flushes)  # whatever becomes of one, the lane is not left while another has writes on their way
@@ -98,6 +103,12 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
     if stopped:
         raise stopped[0]
     return sum(map(len, batches))
+
+
+def _still(around: Surroundings, pair: Taken) -> bool:
+    """Whether a pair is due but needs no call, such as after the echo of a write: it takes no place in a batch."""
+    work = Work(pair, pair.crm, pair.crm_id, around.connection.rules[pair.kind])
+    return pair.crm is not None and decide(work.rules, work.view).quiet
 
 
 def _flush(around: Surroundings, due: Sequence[Taken]) -> ConnectorError | None:
@@ -273,18 +284,22 @@ def _ended(
     trouble.sort(key=lambda error: isinstance(error, Reject))  # what passes first: the rest may go with it
     if work.pair.attempts > ATTEMPTS:
         return replace(ended, error=f"given up after {ATTEMPTS} attempts")
-    if trouble:
-        return _in_trouble(around, work, ended, trouble[0], now)
-    if work.crm is not None and not work.crm.exists:
-        return replace(ended, error=DELETED)
     kirim = present.kirim.fields if present.kirim else {}
     crm = present.crm.fields if present.crm else None
-    if not work.outcomes or crm is None or decide(work.rules, PairView(kirim, crm, settled.base, settled.noted)).quiet:
+    left = decide(work.rules, PairView(kirim, crm, settled.base, settled.noted))
+    if trouble:
+        return _in_trouble(around, work, ended, trouble[0], left, now)
+    if work.crm is not None and not work.crm.exists:
+        return replace(ended, error=DELETED)
+    if not work.outcomes or crm is None or left.quiet:
         return ended
     return replace(ended, again_at=now)
 
 
-def _in_trouble(around: Surroundings, work: Work, ended: Ended, error: ConnectorError, now: datetime) -> Ended:
+def _in_trouble(
+    around: Surroundings, work: Work, ended: Ended, error: ConnectorError, left: Decision, now: datetime
+) -> Ended:
+    """When to try again. What was refused is not, but `left`, what is still to be written, may be something else."""
     if isinstance(error, Throttled):
         again = now + wait(error, 0, around.chance())
         return replace(ended, error=str(error), again_at=again, attempts=work.pair.attempts - 1)
@@ -292,19 +307,17 @@ def _in_trouble(around: Surroundings, work: Work, ended: Ended, error: Connector
         again = now + wait(error, work.pair.attempts, around.chance())
         own = isinstance(error, Retry)  # the credential's trouble is not the record's
         return replace(ended, error=str(error), again_at=again, attempts=work.pair.attempts - (not own))
-    sides = {side for side, outcome in work.outcomes.items() if isinstance(outcome, Reject)}
-    sent = [step.rule.kirim for step in work.decision.steps if step.to in sides]
-    refused = [name for name in sent if name in ended.noted and ended.noted[name] != work.pair.noted.get(name)]
-    if refused and len(refused) < len(sent):
-        return replace(ended, error=str(error), again_at=now)  # the rest goes without the refused fields
+    if any(left.writes(side) and left.writes(side) != work.decision.writes(side) for side in Side):
+        return replace(ended, error=str(error), again_at=now)  # the rest goes without it, or the input moved meanwhile
     return replace(ended, error=str(error))
 
 
 def _crm_id(work: Work) -> str | None:
+    """The CRM record that the lookup or the answer named; the link may have moved since the pair was taken."""
     outcome = work.outcomes.get(Side.CRM)
     if isinstance(outcome, Written) and outcome.record is not None:
         return outcome.record.id
-    return work.crm_id
+    return work.found.id if work.found else None
 
 
 def _entries(around: Surroundings, work: Work, now: datetime) -> Iterable[Entry]:

@@ -1,4 +1,4 @@
-"""Reads JSON that came from outside: strictly as a document, tolerantly as values.
+"""Reads the values of JSON that came from outside, tolerantly; the document itself was read strictly.
 
 Whatever is wrong ends in `BadPayload` with a short constant reason; `schema` is followed by the path that was
 expected, which comes from the code and never from the payload. Knows nothing of Kirim's events.
@@ -6,22 +6,18 @@ expected, which comes from the code and never from the payload. Knows nothing of
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
+from crmsync import strict_json
 from crmsync.errors import BadPayload
 
-DEEPEST = 64
-LONGEST_NUMBER = 1000
 LONGEST_ID = 255
 EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)
 """WhatsApp's first year: nothing that Kirim holds can be older."""
 
-_BOM = b"\xef\xbb\xbf"
 _UNIX_SECONDS = re.compile(r"[0-9]{9,11}").fullmatch
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -31,11 +27,11 @@ def read_object(body: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
 
     NUL is removed and lone surrogates become U+FFFD, in keys and values alike: neither survives storage.
     """
-    value = _parse(_text(body))
+    value = strict_json.read(body)
     if not isinstance(value, dict):
         raise BadPayload("not_object")
     notes: set[str] = set()
-    return _clean(value, notes, 0), tuple(sorted(notes))
+    return _clean(value, notes), tuple(sorted(notes))
 
 
 def broken(path: str) -> BadPayload:
@@ -100,7 +96,8 @@ def moment(value: object, horizon: datetime | None = None) -> datetime | None:
 
 def clean(value: Any) -> Any:
     """A parsed value without NUL and lone surrogates. Raises `BadPayload` if it is nested beyond reason."""
-    return _clean(value, set(), 0)
+    strict_json.check_depth(value)
+    return _clean(value, set())
 
 
 def _unix(value: object) -> datetime | None:
@@ -119,65 +116,13 @@ def _iso(value: object) -> datetime | None:
         return None
 
 
-def _text(body: bytes) -> str:
-    if not body.strip():
-        raise BadPayload("empty_body")
-    if b"\0" in body[:4]:  # UTF-16 and UTF-32 of ASCII are valid UTF-8 with NULs between
-        raise BadPayload("not_utf8")
-    try:
-        return body.removeprefix(_BOM).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadPayload("not_utf8") from error
-
-
-def _parse(document: str) -> Any:
-    try:
-        return json.loads(
-            document,
-            object_pairs_hook=_pairs,
-            parse_constant=_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-        )
-    except json.JSONDecodeError as error:
-        raise BadPayload("bad_json") from error
-    except RecursionError as error:
-        raise BadPayload("too_deep") from error
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise BadPayload("duplicate_key")
-    return found
-
-
-def _constant(_name: str) -> NoReturn:
-    raise BadPayload("non_finite")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise BadPayload("non_finite")
-    return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise BadPayload("number_too_long")
-    return int(digits)
-
-
-def _clean(value: Any, notes: set[str], depth: int) -> Any:
-    if depth > DEEPEST:
-        raise BadPayload("too_deep")
+def _clean(value: Any, notes: set[str]) -> Any:
     if isinstance(value, str):
         return _clean_text(value, notes)
     if isinstance(value, list):
-        return [_clean(entry, notes, depth + 1) for entry in value]
+        return [_clean(entry, notes) for entry in value]
     if isinstance(value, dict):
-        return _pairs([(_clean_text(key, notes), _clean(entry, notes, depth + 1)) for key, entry in value.items()])
+        return strict_json.unique([(_clean_text(key, notes), _clean(entry, notes)) for key, entry in value.items()])
     return value
 
 

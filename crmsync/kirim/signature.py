@@ -32,10 +32,21 @@ class Secret:
 
     label: str
     key: bytes = field(repr=False)
+    _keyed: hmac.HMAC = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.key:
             raise ValueError("an empty signing secret would believe everyone")
+        object.__setattr__(self, "_keyed", hmac.new(self.key, digestmod="sha256"))
+
+    def digest(self, message: bytes) -> bytes:
+        """The MAC of a message. Unlike `hmac.digest`, a copy keeps the interpreter's lock for short messages.
+
+        Giving it away for 2 µs costs a busy intake a fifth of its throughput.
+        """
+        mac = self._keyed.copy()
+        mac.update(message)
+        return mac.digest()
 
     @classmethod
     def of(cls, text: str) -> Secret:
@@ -62,7 +73,7 @@ def verify(
     signed = stamp + b"." + body
     matched: str | None = None
     for secret in secrets:
-        digest = hmac.digest(secret.key, signed, "sha256")
+        digest = secret.digest(signed)
         for candidate in candidates:
             if hmac.compare_digest(digest, candidate):
                 matched = secret.label

@@ -21,6 +21,7 @@ from crmsync.sandbox.kirim import KirimEmulator
 FIRST_NAMES = ("Dewi", "Budi", "Siti", "Agus", "Rina", "Joko", "Putri", "Andi", "Zoë", "José", "Wayan", "Ayu", "Ngọc")
 COMPANIES = ("PT Sumber Makmur", "CV Cahaya Baru", "Toko Kopi Senja", "UD Tani Jaya", "PT Laut Biru", "Batik Kencana")
 CITIES = ("Jakarta", "Bandung", "Surabaya", "Denpasar", "Medan", "Makassar", "Yogyakarta", "Kota Baru")
+METADATA_FIELDS = (("metadata.company", "company"), ("metadata.city", "city"), ("metadata.title", "jobtitle"))
 TITLES = ("Manager", "Owner", "Buyer", "Director", "Sales Lead", "Finance")
 
 
@@ -107,9 +108,7 @@ class KirimPeople:
                 self._do(contact_id, Deed.CHANGED, email=self._pen.value("email"))
 
     def _meddle_with_metadata(self, contact_id: str, record: HubSpotContact) -> None:
-        field, crm_name = self._pen.random.choice(
-            (("metadata.company", "company"), ("metadata.city", "city"), ("metadata.title", "jobtitle"))
-        )
+        field, crm_name = self._pen.random.choice(METADATA_FIELDS)
         if not record.properties.get(crm_name):
             return
         key = field.removeprefix(METADATA)
@@ -158,10 +157,7 @@ class HubSpotPeople:
             self._do(record, Deed.MEDDLED, phone=number)
 
     def _change_own(self, record: HubSpotContact) -> None:
-        field, crm_name = self._pen.random.choice(
-            (("name", "firstname"), ("metadata.company", "company"), ("metadata.city", "city"))
-            + (("metadata.title", "jobtitle"),)
-        )
+        field, crm_name = self._pen.random.choice((("name", "firstname"), *METADATA_FIELDS))
         if crm_name == "jobtitle" and record.properties.get(crm_name) and self._pen.random.random() < 0.4:
             self._do(record, Deed.CLEARED, jobtitle="")
         else:

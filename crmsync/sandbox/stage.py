@@ -54,7 +54,8 @@ connections:
     start: live
     poll_seconds: {poll}
     access_token: ${{file:secrets/hubspot-token}}
-    client_secret: ${{file:secrets/hubspot-client-secret}}
+    client_secrets:
+      - ${{file:secrets/hubspot-client-secret}}
     base_url: {hubspot}
     contacts:
       fields:

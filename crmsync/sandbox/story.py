@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from random import Random
 from crmsync.sandbox.emulator import wall_clock
 from crmsync.sandbox.people import Deed, HubSpotPeople, KirimPeople, Pen, People
 from crmsync.sandbox.stage import Stage
+from crmsync.sandbox.verdict import Circumstances, Verdict, judge
 from crmsync.sandbox.watch import Watch
 
 QUIET = 1.0
@@ -81,7 +83,7 @@ class Story:
         self.hubspot_people = HubSpotPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 1))
         self._stage = stage
         self._random = Random(plan.seed)
-        self._contacts: list[str] = []
+        self.contacts: list[str] = []
         self._ended = threading.Event()
 
     def deeds(self, deed: Deed) -> int:
@@ -106,6 +108,17 @@ class Story:
             self._stage.check()
         self._begin(Phase.QUIET)
         self._settle()
+
+    def verdict(self) -> Verdict:
+        """What came of it; to be asked after the end."""
+        respelled = self.deeds(Deed.RESPELLED)
+        around = Circumstances(self.outage, self.quiet_at, self.settled, respelled, self.watch.peak)
+        return judge(self._stage.kirim, self._stage.hubspot, around)
+
+    def busiest(self) -> str:
+        """The contact that people in Kirim worked on most: the one whose history is worth reading."""
+        edits = Counter(effect.record_id for effect in self._stage.kirim.human)
+        return edits.most_common(1)[0][0]
 
     # -- chapters
 
@@ -169,7 +182,7 @@ class Story:
 
     def _add(self, count: int, seconds: float) -> None:
         for _ in self._paced(count, seconds):
-            self._contacts.append(self.kirim_people.add())
+            self.contacts.append(self.kirim_people.add())
 
     def _work(self, seconds: float) -> None:
         """People of both sides edit, each at their own pace, at the same time."""
@@ -179,7 +192,7 @@ class Story:
             colleagues.result()
 
     def _edit_some(self, people: People, seconds: float) -> None:
-        contacts, random = list(self._contacts), Random(f"{self.plan.seed}{type(people).__name__}{self.phase}")
+        contacts, random = list(self.contacts), Random(f"{self.plan.seed}{type(people).__name__}{self.phase}")
         for _ in self._paced(round(seconds * self.plan.edits_per_second), seconds):
             people.edit(random.choice(contacts))
 

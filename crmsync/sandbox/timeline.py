@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import merge
+from itertools import pairwise
 from typing import Any
 
 from crmsync.sandbox.fields import BY_CRM_NAME, FIELDS, METADATA, Field, Side, in_hubspot, kirim_values
@@ -45,12 +46,16 @@ class Crossing:
 class Trail:
     """Every move of one field of one contact, on both sides, oldest first."""
 
-    field: Field
+    rule: Field
     moves: list[Move] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = (f"{move.at:%T.%f} {move.side}{' by hand' if move.human else ''} {move.value!r}" for move in self.moves)
+        return f"{self.rule.kirim} [{', '.join(told)}]"
 
     def decided(self) -> list[Move]:
         """What the owning side came to hold by people's doing, or by the creation of its record."""
-        return [move for move in self.moves if move.side is self.field.owner and (move.human or move.born)]
+        return [move for move in self.moves if move.side is self.rule.owner and (move.human or move.born)]
 
     def expected(self) -> str | None:
         """What both sides should hold."""
@@ -59,10 +64,8 @@ class Trail:
 
     def restored(self) -> int:
         """How often people's changes on the side that does not own the field were undone."""
-        there = [move for move in self.moves if move.side is not self.field.owner]
-        return sum(
-            before.human and not after.human for before, after in zip(there, there[1:], strict=False) if not after.born
-        )
+        there = [move for move in self.moves if move.side is not self.rule.owner]
+        return sum(before.human and not after.human for before, after in pairwise(there) if not after.born)
 
     def uncalled(self) -> int:
         """Writes of the daemon to the side that owns the field, or of a value that is not the owner's (any more)."""
@@ -70,7 +73,7 @@ class Trail:
         for move in self.moves:
             if move.human:
                 continue
-            if move.side is self.field.owner:
+            if move.side is self.rule.owner:
                 wrong += not self._seeded(move)
                 continue
             place = self._place(move)
@@ -83,20 +86,18 @@ class Trail:
         decided = self.decided()
         arrived = [(self._place(move), move.at) for move in self.moves if not move.human and not self._owners(move)]
         for place, edit in enumerate(decided):
-            if not edit.human or (edit.born and self.field is not FIELDS[0]):
+            if not edit.human or (edit.born and self.rule is not FIELDS[0]):
                 continue
             reached = [at for there, at in arrived if there is not None and there >= place and at >= edit.at]
             if reached:
-                yield Crossing(self.field.owner.other, edit.at, reached[0])
+                yield Crossing(self.rule.owner.other, edit.at, reached[0])
 
     def _owners(self, move: Move) -> bool:
-        return move.side is self.field.owner
+        return move.side is self.rule.owner
 
     def _place(self, move: Move) -> int | None:
         """Which of the owner's values a write carried: the latest of that value by then."""
-        known = (
-            place for place, one in enumerate(self.decided()) if one.at <= move.at and one.value == move.value
-        )
+        known = (place for place, one in enumerate(self.decided()) if one.at <= move.at and one.value == move.value)
         return max(known, default=None)
 
     def _seeded(self, move: Move) -> bool:
@@ -107,11 +108,11 @@ class Trail:
 
 @dataclass(slots=True)
 class Timeline:
-    """The trail of every field. `idle` are writes of the daemon, or single fields of them, that moved nothing;
-    `strange` its writes to records that no Kirim contact stands behind."""
+    """The trail of every field. `idle` are writes of the daemon that moved nothing, each with the field (by Kirim's
+    name, empty for the whole write); `strange` its writes to records that no Kirim contact stands behind."""
 
     trails: dict[Key, Trail] = field(default_factory=dict)
-    idle: list[Effect] = field(default_factory=list)
+    idle: list[tuple[Effect, str]] = field(default_factory=list)
     strange: list[Effect] = field(default_factory=list)
     _held: dict[tuple[Side, str, str], str | None] = field(default_factory=dict)
 
@@ -140,9 +141,9 @@ class Timeline:
         if not human:
             single = [one for one in values if not one.kirim.startswith(METADATA)]
             beside = values.keys() - single
-            self.idle += [effect for one in single if one not in moved]
+            self.idle += [(effect, one.kirim) for one in single if one not in moved]
             if not values or (beside and not beside & moved):
-                self.idle.append(effect)
+                self.idle.append((effect, ""))
 
     def _play_hubspot(self, effect: Effect, human: bool, ids: Mapping[str, str]) -> None:
         id = ids.get(effect.record_id)
@@ -152,7 +153,8 @@ class Timeline:
         values = {BY_CRM_NAME[name]: value for name, value in effect.fields.items() if name in BY_CRM_NAME}
         moved = {one for one, value in values.items() if self._move(effect, Side.CRM, id, one, value, human)}
         if not human:
-            self.idle += [effect for one in values if one not in moved] or ([] if values else [effect])
+            self.idle += [(effect, one.kirim) for one in values if one not in moved]
+            self.idle += [] if values else [(effect, "")]
 
     def _move(self, effect: Effect, side: Side, id: str, one: Field, value: Any, human: bool) -> bool:
         """Notes the move, if it is one."""

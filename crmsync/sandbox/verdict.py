@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -16,9 +17,11 @@ import orjson
 from crmsync.sandbox.fields import BY_CRM_NAME, FIELDS, Side, in_hubspot, in_kirim, kirim_values
 from crmsync.sandbox.hubspot import HubSpotEmulator
 from crmsync.sandbox.kirim import KirimEmulator
-from crmsync.sandbox.timeline import Crossing, Key, Timeline, Trail
+from crmsync.sandbox.ledger import Effect
+from crmsync.sandbox.timeline import Crossing, Key, Timeline
 
 Window = tuple[datetime, datetime]
+MOST_FINDINGS = 10
 READING = ("/batch/read", "/search")
 """How the CRM's calls end that are sent with POST and change nothing."""
 
@@ -80,6 +83,8 @@ class Verdict:
     """The longest time for which any field was seen to differ, outage included."""
     settled: bool
     """Whether both platforms became quiet before patience ended."""
+    findings: tuple[str, ...] = ()
+    """Some of what is wrong, in detail: the people of the demonstration are invented, so values may be shown."""
 
     @property
     def agreed(self) -> bool:
@@ -127,9 +132,7 @@ class _Judge:
         self.here = in_kirim(kirim)
         self.there = in_hubspot(hubspot)
         self.line = Timeline.read(kirim, hubspot)
-        self.agreed = {
-            (id, field.kirim) for id in self.here for field in FIELDS if self._agrees(id, (id, field.kirim))
-        }
+        self.agreed = {(id, field.kirim) for id in self.here for field in FIELDS if self._agrees(id, (id, field.kirim))}
 
     def verdict(self) -> Verdict:
         around, outage = self.around, self.around.outage
@@ -167,7 +170,20 @@ class _Judge:
             recovery_seconds=_recovery(crossings, outage) if outage else 0.0,
             peak_lag_seconds=round(around.peak_lag, 1),
             settled=around.settled,
+            findings=tuple(islice(self._findings(), MOST_FINDINGS)),
         )
+
+    def _findings(self) -> Iterator[str]:
+        for key in sorted({(id, field.kirim) for id in self.here for field in FIELDS} - self.agreed):
+            records = self.there.get(key[0], {})
+            held = ", ".join(f"record {record} {told[key[1]]!r}" for record, told in records.items()) or "no record"
+            trail = self.line.trails.get(key)
+            yield f"{key[0]} {key[1]}: Kirim {self.here[key[0]][key[1]]!r}, {held}; {trail or 'never moved'}"
+        yield from (f"uncalled: {id} {trail}" for (id, _), trail in self.line.trails.items() if trail.uncalled())
+        for effect, name in self.line.idle:
+            trails = (trail for (id, field), trail in self.line.trails.items() if field == name and id in _ids(effect))
+            yield f"changed nothing: {effect.at:%T.%f} {_ids(effect)} {name} {'; '.join(map(str, trails))}"
+        yield from (f"strange: {effect.verb} of {_ids(effect)}" for effect in self.line.strange)
 
     def _agrees(self, id: str, key: Key) -> bool:
         """Whether both sides hold what the owner's people said last."""
@@ -212,9 +228,11 @@ def percentile(values: Iterable[float], share: float) -> float | None:
 
 def write_calls(calls: Mapping[str, int]) -> int:
     """How many of the calls, counted by method and route, could change something."""
-    return sum(
-        count for route, count in calls.items() if not route.startswith("GET ") and not route.endswith(READING)
-    )
+    return sum(count for route, count in calls.items() if not route.startswith("GET ") and not route.endswith(READING))
+
+
+def _ids(effect: Effect) -> tuple[str | None, ...]:
+    return effect.record_id, effect.external_id
 
 
 def _fields_told(data: Mapping[str, Any]) -> Iterator[Key]:

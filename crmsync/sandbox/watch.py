@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Glance:
 
 
 class Watch:
-    """Looks at the emulators only. `peak` is the longest lag seen, `recent` how many fields were apart lately."""
+    """Looks at the emulators only, from any thread. `peak` is the longest lag seen, `recent` how many fields were apart
+    at the latest looks."""
 
     def __init__(self, stage: Stage, clock: Callable[[], datetime]) -> None:
         self.peak = 0.0
@@ -49,10 +51,14 @@ class Watch:
         self._stage = stage
         self._clock = clock
         self._since: dict[tuple[str, str], datetime] = {}
+        self._lock = threading.Lock()
 
     def look(self) -> Glance:
         """Counts and compares."""
-        now = self._clock()
+        with self._lock:
+            return self._look(self._clock())
+
+    def _look(self, now: datetime) -> Glance:
         apart = set(self._apart())
         self._since = {key: self._since.get(key, now) for key in apart}
         lag = (now - min(self._since.values(), default=now)).total_seconds()

@@ -67,10 +67,8 @@ def ring(connection: Connection, tenant: str, endpoint: str, kind: Kind, feed: s
 
 def claim(connection: Connection, name: str, slot: datetime, node: str, now: datetime) -> bool:
     """Whether this node is the one that acts on a planned moment of a schedule."""
-    inserted = connection.execute(
-        insert(connection, _fire).on_conflict_do_nothing(), {"name": name, "slot": slot, "node": node, "at": now}
-    )
-    return inserted.rowcount == 1
+    new = insert(connection, _fire).on_conflict_do_nothing().returning(_fire.c.name)
+    return connection.execute(new, {"name": name, "slot": slot, "node": node, "at": now}).first() is not None
 
 
 def purge_claims(connection: Connection, before: datetime) -> int:

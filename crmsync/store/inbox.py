@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -23,6 +23,8 @@ from crmsync.store.database import Database
 PATIENCE = 2.0
 """Seconds a request waits for its commit; then the sender shall come again."""
 LARGEST_GROUP = 128
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 Row = tuple[str, str, bytes, bytes, int, str]
 Name = tuple[str, str, bytes]
@@ -165,7 +167,7 @@ def _unexpected(error: BaseException) -> StoreUnavailable:
 
 def _microseconds(moment: datetime) -> int:
     """As `tables.Instant` has it."""
-    return int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond
+    return (moment - EPOCH) // MICROSECOND
 
 
 Insert = Callable[[Connection, Sequence[Row]], "Iterable[Name] | None"]

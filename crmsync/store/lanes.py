@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, literal, or_, select, union_all
+from sqlalchemy import Connection, and_, bindparam, delete, func, literal, or_, select, union_all
 
 from crmsync.store import tables
 from crmsync.store.records import insert
@@ -54,41 +54,44 @@ class Waiting:
     oldest: datetime
 
 
-def waiting(connection: Connection, now: datetime) -> list[Waiting]:
-    """Every lane that has work which may begin now."""
-    begun = literal(now, tables.Instant())
+def _waiting() -> Any:
+    """Asked a few times a second, so it is put together once."""
+    now = bindparam("now", type_=tables.Instant())
     sources = union_all(
         select(
             _delivery.c.tenant,
             _delivery.c.source.label("endpoint"),
             literal(Work.OBSERVE.value).label("work"),
             literal(1).label("amount"),
-            begun.label("oldest"),
+            now.label("oldest"),
         )
         .where(_delivery.c.state == 0)
         .distinct(),
-        select(_stale.c.tenant, _stale.c.endpoint, literal(Work.REREAD.value), func.count(), func.min(_stale.c.first_at))
+        select(
+            _stale.c.tenant, _stale.c.endpoint, literal(Work.REREAD.value), func.count(), func.min(_stale.c.first_at)
+        )
         .where(_stale.c.not_before <= now)
         .group_by(_stale.c.tenant, _stale.c.endpoint),
-        select(_cursor.c.tenant, _cursor.c.endpoint, literal(Work.POLL.value), literal(1), begun)
+        select(_cursor.c.tenant, _cursor.c.endpoint, literal(Work.POLL.value), literal(1), now)
         .where(_cursor.c.due_at <= now)
         .distinct(),
         select(_due.c.tenant, _due.c.connection, literal(Work.SYNC.value), func.count(), func.min(_due.c.first_at))
         .where(_due.c.not_before <= now)
         .group_by(_due.c.tenant, _due.c.connection),
     ).subquery()
-    rows = connection.execute(
-        select(sources)
-        .outerjoin(
-            _lane,
-            and_(
-                _lane.c.tenant == sources.c.tenant,
-                _lane.c.endpoint == sources.c.endpoint,
-                _lane.c.work == sources.c.work,
-            ),
-        )
-        .where(or_(_lane.c.not_before.is_(None), _lane.c.not_before <= now))
+    same_lane = and_(
+        _lane.c.tenant == sources.c.tenant, _lane.c.endpoint == sources.c.endpoint, _lane.c.work == sources.c.work
     )
+    rested = or_(_lane.c.not_before.is_(None), _lane.c.not_before <= now)
+    return select(sources).outerjoin(_lane, same_lane).where(rested)
+
+
+_WAITING = _waiting()
+
+
+def waiting(connection: Connection, now: datetime) -> list[Waiting]:
+    """Every lane that has work which may begin now."""
+    rows = connection.execute(_WAITING, {"now": now})
     return [Waiting(Lane(row.tenant, row.endpoint, Work(row.work)), row.amount, row.oldest) for row in rows]
 
 

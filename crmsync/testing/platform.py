@@ -15,6 +15,7 @@ from threading import RLock
 from types import MappingProxyType
 from typing import TypeVar
 
+from crmsync.http import wall_clock
 from crmsync.model import FieldInfo, Fields, FieldType, Kind, Record, Ref, Value, Write
 from crmsync.testing.account import AS_SENT, SCHEMA, Answer, Effect, Refused, Silent, Spelling
 from crmsync.testing.fake import Trouble
@@ -51,7 +52,7 @@ class Platform:
 
     def __init__(
         self,
-        clock: Clock = lambda: datetime.now(UTC),
+        clock: Clock = wall_clock,
         *,
         schema: Mapping[Kind, Sequence[FieldInfo]] = SCHEMA,
         spelling: Spelling = AS_SENT,

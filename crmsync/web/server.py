@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -133,6 +134,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     loop to look up, nor the loop for a worker.
     """
     sys.setswitchinterval(SWITCH)
+    gc.freeze()  # what the imports left behind lives for ever: no collection need walk through it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
@@ -164,6 +166,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             application,
+            interface="asgi3",
             http=protocol,
             ws="none",
             lifespan="off",

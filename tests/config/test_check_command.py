@@ -162,6 +162,22 @@ def test_a_right_configuration_is_summed_up(files: Path) -> None:
     assert "The configuration is right: 1 tenant." in output
 
 
+def test_plain_http_leads_to_kirim_and_hubspot_only_where_it_is_listed(files: Path) -> None:
+    """Neither refuses it by itself: a test system has any name."""
+    text = Path("crmsync.yaml").read_text()
+    text = text.replace("  api_key", "  base_url: http://kirim-test:9001/v1\n  api_key")
+    text = text.replace("    access_token", "    base_url: http://hubspot-test:9002\n    access_token")
+    Path("crmsync.yaml").write_text(text)
+    code, output = command()
+
+    assert code == 78
+    assert "kirim.base_url: must begin with https://" in output
+    assert "connections.hubspot.base_url: must begin with https://" in output
+
+    Path("crmsync.yaml").write_text(f"{text}daemon:\n  insecure_targets: [kirim-test:9001, hubspot-test:9002]\n")
+    assert command()[0] == 0
+
+
 def test_problems_are_grouped_by_file_and_end_with_78(files: Path) -> None:
     text = Path("crmsync.yaml").read_text()
     Path("config").mkdir()

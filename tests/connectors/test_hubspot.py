@@ -17,7 +17,7 @@ from support.hubspot_spec import checked_hubspot
 
 from connectors.hubspot import HubSpot
 from crmsync.connector import Surroundings
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Unsupported
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled, Unsupported
 from crmsync.model import FieldType, Kind, Rate, Ref, Write, Written
 from crmsync.sandbox.emulator import Call, Exchange, Reply
 from crmsync.sandbox.faults import Fault
@@ -38,14 +38,14 @@ class Notes:
     """A budget that writes down what it is told."""
 
     taken: list[str] = field(default_factory=list)
-    held: list[timedelta] = field(default_factory=list)
+    held: list[tuple[timedelta, str]] = field(default_factory=list)
     observed: list[tuple[int, int, str]] = field(default_factory=list)
 
     def take(self, bucket: str = "") -> None:
         self.taken.append(bucket)
 
-    def hold(self, until: timedelta) -> None:
-        self.held.append(until)
+    def hold(self, until: timedelta, bucket: str = "") -> None:
+        self.held.append((until, bucket))
 
     def observe(self, remaining: int, limit: int, bucket: str = "") -> None:
         self.observed.append((remaining, limit, bucket))
@@ -100,7 +100,7 @@ def bodies(account: HubSpotEmulator) -> list[Any]:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"base_url": "http://api.hubapi.com"},
+        {"base_url": "ftp://api.hubapi.com"},
         {"base_url": "https://user:pass@api.hubapi.com"},
         {"base_url": "https://api.hubapi.com/crm"},
         {"base_url": "https://"},
@@ -108,15 +108,21 @@ def bodies(account: HubSpotEmulator) -> list[Any]:
         {"portal_id": "abc"},
         {"requests_per_10s": 0},
         {"poll_overlap_seconds": 0},
-        {"access_token": "two words-secret"},
+        {"access_token": "two words-hidden"},
         {"access_token": ""},
+        {"client_secrets": ["one-hidden", ""]},
     ],
 )
 def test_settings_refuse_what_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as refused:
         HubSpot.Settings(**{"access_token": "t", **wrong})
 
-    assert "secret" not in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["https://api.hubapi.com/", "http://127.0.0.1:9001", "http://hubspot-emulator:8080"])
+def test_where_plain_http_may_lead_is_the_configurations_business(url: str) -> None:
+    assert HubSpot.Settings.model_validate({"access_token": "t", "base_url": url}).base_url == url.rstrip("/")
 
 
 # -- schema
@@ -435,7 +441,7 @@ def test_after_trouble_nothing_more_is_sent(account: HubSpotEmulator, hubspot: H
     first, second = upsert(hubspot, Write("ctc_1", {"company": "x"}, id=known), row(2))
 
     assert (type(first), first.ambiguous) == (Retry, True)
-    assert (type(second), second.ambiguous) == (Retry, False)
+    assert (type(second), second.ambiguous) == (Throttled, False)
     assert account.calls == Counter({UPDATE: 1})
 
 
@@ -446,6 +452,43 @@ def test_what_was_written_before_trouble_is_told(account: HubSpotEmulator, hubsp
 
     assert isinstance(first, Written)
     assert isinstance(second, Suspend)
+
+
+def test_rows_of_a_part_that_was_never_sent_did_not_fail(account: HubSpotEmulator, hubspot: HubSpot) -> None:
+    """Two parts: the known go first. What was written before the trouble stays written."""
+    known = [account.create_contact(firstname=name) for name in "AB"]
+    account.behaviour.partial = Partial.WHOLE_BATCH
+    account.archive(known[1])
+    account.faults.fail_next(2, Fault.slow(0), "/crm/v3/objects/contacts/batch/update")  # the whole, then its half
+    account.faults.fail_next(1, Fault.error(429, after=7), "/crm/v3/objects/contacts/batch/update")
+    writes = [Write(f"ctc_{n}", {"company": "x"}, id=id) for n, id in enumerate(known)]
+    outcomes = upsert(hubspot, *writes, row(2))
+
+    assert [type(outcome) for outcome in outcomes] == [Written, Retry, Throttled]
+    assert outcomes[2].after == timedelta(seconds=7)
+    assert account.calls == Counter({UPDATE: 3})
+
+
+def test_trouble_before_anything_was_written_is_everyones(account: HubSpotEmulator, hubspot: HubSpot) -> None:
+    known = account.create_contact(firstname="A")
+    account.faults.fail_next(1, Fault.error(429, after=7), "/crm/v3/objects/contacts/batch/update")
+    with pytest.raises(Retry) as raised:
+        upsert(hubspot, row(2), Write("ctc_1", {"company": "x"}, id=known))
+
+    assert (type(raised.value), raised.value.after) == (Retry, timedelta(seconds=7))
+    assert account.calls == Counter({UPDATE: 1})
+
+
+def test_a_row_that_was_sent_once_without_an_answer_is_ambiguous_whatever_comes_after(
+    account: HubSpotEmulator, hubspot: HubSpot
+) -> None:
+    path = "/crm/v3/objects/contacts/batch/upsert"
+    scripted(account, "POST", path, answer(result("5", "ctc_1")))
+    account.faults.fail_next(1, Fault.error(429), path)
+    outcomes = upsert(hubspot, row(1), row(2), row(3))
+
+    assert [type(outcome) for outcome in outcomes] == [Written, Retry, Retry]
+    assert [outcome.ambiguous for outcome in outcomes[1:]] == [True, True]
 
 
 def failure(hubspot: HubSpot) -> ConnectorError:
@@ -463,7 +506,7 @@ def test_the_ten_second_limit_holds_everyone_for_ten_seconds(
 
     assert [type(error) for error in failures] == [Retry, Retry]
     assert failures[-1].after == timedelta(seconds=10)  # type: ignore[attr-defined]
-    assert budget.held[-1] == timedelta(seconds=10)
+    assert budget.held[-1] == (timedelta(seconds=10), "")
     assert (0, 1, "") in budget.observed
 
 
@@ -473,7 +516,7 @@ def test_the_daily_limit_suspends_the_connection(account: HubSpotEmulator, hubsp
 
     assert isinstance(error, Suspend)
     assert error.after == timedelta(hours=1)
-    assert budget.held == [timedelta(hours=1)]
+    assert budget.held == [(timedelta(hours=1), "")]
 
 
 def test_the_search_limit_is_a_second(account: HubSpotEmulator, hubspot: HubSpot, budget: Notes) -> None:
@@ -483,6 +526,21 @@ def test_the_search_limit_is_a_second(account: HubSpotEmulator, hubspot: HubSpot
 
     assert raised.value.after == timedelta(seconds=1)
     assert budget.taken == ["search"]
+    assert budget.held == [(timedelta(seconds=1), "search")]
+
+
+@pytest.mark.parametrize(
+    ("policy", "held"), [("SECONDLY", "search"), ("", "search"), ("TEN_SECONDLY_ROLLING", ""), ("DAILY", "")]
+)
+def test_a_search_that_was_too_much_holds_what_its_policy_is_about(
+    account: HubSpotEmulator, hubspot: HubSpot, budget: Notes, policy: str, held: str
+) -> None:
+    body = {"status": "error", "errorType": "RATE_LIMIT", "policyName": policy}
+    account.faults.fail_next(1, Fault.error(429, after=3, body=body))
+    with pytest.raises(ConnectorError):
+        hubspot.find(Kind.CONTACT, "company", ["x"])
+
+    assert budget.held == [(timedelta(seconds=3), held)]
 
 
 @pytest.mark.parametrize(
@@ -734,7 +792,10 @@ def test_a_cursor_of_another_feed_is_refused(hubspot: HubSpot) -> None:
 def test_the_configured_rate_replaces_the_documented_one() -> None:
     settings = HubSpot.Settings.model_validate({"access_token": "t", "requests_per_10s": 100})
 
-    assert settings.limits({"": HubSpot.rate, **HubSpot.buckets}) == {"": Rate(100, 10), "search": Rate(5, 1)}
+    assert settings.limits({"": HubSpot.rate, **HubSpot.buckets}) == {
+        "": Rate(100, 10, rolling=True),
+        "search": Rate(5, 1, rolling=True),
+    }
 
 
 def test_a_property_that_is_named_in_prose_only_is_left_out(account: HubSpotEmulator, hubspot: HubSpot) -> None:

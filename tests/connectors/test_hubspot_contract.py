@@ -18,7 +18,7 @@ from crmsync.testing.contract import Batches, ConnectorContract, Writes  # type:
 from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
 
 HOOK_URL = "https://sync.example.com/hooks/acme/hubspot"
-TOKEN, SECRET = "pat-eu1-0000-secret", "client-secret-0000"
+TOKEN, SECRETS = "pat-eu1-0000-secret", ("client-secret-0000", "client-secret-1111")
 FAULTS = {
     Trouble.RESET: Fault.reset(applied=False),
     Trouble.LOST: Fault.reset(applied=True),
@@ -50,7 +50,7 @@ def changed(id: str, **seen: str | None) -> Change:
 DELIVERIES = (
     delivery(
         "creation",
-        changed("1246965", hs_object_id="1246965"),
+        Change(Kind.CONTACT, "1246965", created=True),
         subscriptionType="contact.creation",
         objectId=1246965,
         changeFlag="NEW",
@@ -98,6 +98,13 @@ DELIVERIES = (
         newObjectId=9000000003,
         numberOfPropertiesMoved=1,
     ),
+    delivery(
+        "unmapped property",
+        subscriptionType="contact.propertyChange",
+        objectId=1246965,
+        propertyName="hs_analytics_source",
+        propertyValue="OFFLINE",
+    ),
     delivery("ticket", subscriptionType="ticket.creation", objectId=7),
     delivery("company", subscriptionType="object.creation", objectTypeId="0-2", objectId=7),
     delivery(
@@ -119,20 +126,20 @@ class HubSpotFake:
         find_by="jobtitle",
         several_pages=450,
     )
-    hooks = Hooks((b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp"))
-    secrets = (TOKEN, SECRET)
+    hooks = Hooks((b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp"), secrets=len(SECRETS))
+    secrets = (TOKEN, *SECRETS)
 
     def __init__(self, partial: Partial) -> None:
         self.at: datetime | None = None
         behaviour = Behaviour(partial=partial)
-        self.account = HubSpotEmulator(token=TOKEN, clock=self.now, behaviour=behaviour, client_secret=SECRET)
+        self.account = HubSpotEmulator(token=TOKEN, clock=self.now, behaviour=behaviour, client_secret=SECRETS[0])
         self.account.properties.define("kirim_contact_id", unique=True)
         self.account.start()
 
     def connect(self) -> HubSpot:
         sample = self.sample
         wanted = {sample.text, sample.other, "email", "phone", "createdate", "jobtitle", "lifecyclestage"}
-        keys = {"access_token": TOKEN, "client_secret": SECRET, "base_url": self.account.url}
+        keys = {"access_token": TOKEN, "client_secrets": SECRETS, "base_url": self.account.url}
         settings = HubSpot.Settings.model_validate({**keys, "timeout_seconds": 0.4})
         around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), {Kind.CONTACT: frozenset(wanted)})
         connector = HubSpot(settings, around)
@@ -197,7 +204,7 @@ class HubSpotFake:
     def sign(self, body: bytes, age: timedelta = timedelta(0), secret: int = 0) -> WebhookRequest:
         stamp = str(int((self.now() - age).timestamp() * 1000))
         headers = (
-            (b"x-hubspot-signature-v3", sign(SECRET, "POST", HOOK_URL, body, stamp).encode()),
+            (b"x-hubspot-signature-v3", sign(SECRETS[secret], "POST", HOOK_URL, body, stamp).encode()),
             (b"x-hubspot-request-timestamp", stamp.encode()),
         )
         return WebhookRequest("POST", "/hooks/acme/hubspot", headers, body, self.now())

@@ -21,7 +21,8 @@ from crmsync.model import Change, Item, Kind, WebhookRequest
 
 URL = "https://sync.example.com/hooks/acme/hubspot"
 PATH = "/hooks/acme/hubspot"
-SECRET = "client-secret-0000"
+SECRET, NEXT_SECRET = "client-secret-0000", "client-secret-1111"
+WANTED = frozenset({"email", "phone"})
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 STAMP = b"1795176000000"
 EVENT: dict[str, Any] = {
@@ -39,11 +40,12 @@ EVENT: dict[str, Any] = {
 
 
 def connector(**settings: Any) -> HubSpot:
-    given_settings = HubSpot.Settings(**{"access_token": "t", "client_secret": SECRET, **settings})
-    return HubSpot(given_settings, Surroundings("acme", "hubspot", URL, Unlimited(), {}))
+    given_settings = HubSpot.Settings(**{"access_token": "t", "client_secrets": [SECRET], **settings})
+    return HubSpot(given_settings, Surroundings("acme", "hubspot", URL, Unlimited(), {Kind.CONTACT: WANTED}))
 
 
 HUBSPOT = connector()
+LABEL = hashlib.sha256(b"crmsync client secret\0" + SECRET.encode()).hexdigest()[:8]
 
 
 def mac(signed: bytes, secret: str = SECRET) -> bytes:
@@ -77,23 +79,31 @@ def test_the_timestamp_of_these_tests_is_now() -> None:
 
 
 def test_a_signed_request_is_believed() -> None:
-    assert HUBSPOT.verify(request()) == "client_secret"
+    assert HUBSPOT.verify(request()) == LABEL
+
+
+def test_either_secret_is_believed_while_one_replaces_the_other_and_told_apart() -> None:
+    both = connector(client_secrets=[NEXT_SECRET, SECRET])
+
+    assert both.verify(request()) == LABEL
+    assert both.verify(request(secret=NEXT_SECRET)) not in (LABEL, NEXT_SECRET)
+    assert doubt(request(secret=NEXT_SECRET)) is Doubt.MISMATCH
 
 
 def test_the_public_address_counts_and_not_the_path_behind_a_proxy() -> None:
-    assert HUBSPOT.verify(request(path="/internal/acme")) == "client_secret"
+    assert HUBSPOT.verify(request(path="/internal/acme")) == LABEL
     assert doubt(request(address="https://evil.example.com/hooks/acme/hubspot")) is Doubt.MISMATCH
 
 
 def test_a_query_is_part_of_the_address() -> None:
-    assert HUBSPOT.verify(request(path=f"{PATH}?a=1&b=2", address=f"{URL}?a=1&b=2")) == "client_secret"
+    assert HUBSPOT.verify(request(path=f"{PATH}?a=1&b=2", address=f"{URL}?a=1&b=2")) == LABEL
     assert doubt(request(path=f"{PATH}?a=1", address=URL)) is Doubt.MISMATCH
 
 
 def test_the_twelve_escapes_are_undone_and_no_others() -> None:
     sent = "%3A%2F%3F%40%21%24%27%28%29%2A%2C%3B%2f%20%26%25"
     signed = ":/?@!$'()*,;/%20%26%25"
-    assert HUBSPOT.verify(request(path=f"{PATH}?q={sent}", address=f"{URL}?q={signed}")) == "client_secret"
+    assert HUBSPOT.verify(request(path=f"{PATH}?q={sent}", address=f"{URL}?q={signed}")) == LABEL
     assert doubt(request(path=f"{PATH}?q=%20", address=f"{URL}?q= ")) is Doubt.MISMATCH
 
 
@@ -101,7 +111,7 @@ def test_the_twelve_escapes_are_undone_and_no_others() -> None:
 def test_five_minutes_either_way_are_tolerated(seconds: int, expected: Doubt | None) -> None:
     stamp = str(int(STAMP) + seconds * 1000).encode()
     if expected is None:
-        assert HUBSPOT.verify(request(stamp=stamp)) == "client_secret"
+        assert HUBSPOT.verify(request(stamp=stamp)) == LABEL
     else:
         assert doubt(request(stamp=stamp)) is expected
         assert doubt(request(stamp=stamp, secret="another")) is Doubt.MISMATCH  # age only of what is authentic
@@ -132,7 +142,7 @@ def test_a_header_that_comes_twice_is_malformed() -> None:
 
 def test_without_a_secret_nothing_is_believed() -> None:
     """Not even what is signed with an empty one."""
-    assert doubt(request(secret=""), connector(client_secret=None)) is Doubt.MISMATCH
+    assert doubt(request(secret=""), connector(client_secrets=[])) is Doubt.MISMATCH
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60), st.binary(max_size=20), st.text(max_size=60))
@@ -166,6 +176,15 @@ def test_the_value_does_not_show_in_the_key() -> None:
     assert "ana" not in one(EVENT).key
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "é", "x" * 300])
+def test_a_key_is_plain_text_that_any_database_takes(name: str) -> None:
+    key = one({**EVENT, "propertyName": name}).key
+
+    assert key.isascii()
+    assert key.isprintable()
+    assert len(key) <= 220
+
+
 def test_a_delivery_that_is_repeated_has_the_same_keys() -> None:
     assert one(EVENT).key == one({**EVENT, "attemptNumber": 3, "eventId": 9}).key
 
@@ -184,6 +203,29 @@ def test_an_event_of_another_account_is_ignored() -> None:
     for foreign in ({**EVENT, "portalId": 778}, {k: v for k, v in EVENT.items() if k != "portalId"}):
         item = one(foreign, mine)
         assert (item.change, item.reason) == (None, "foreign_portal")
+
+
+def test_a_creation_hints_that_the_record_exists() -> None:
+    item = one({**EVENT, "subscriptionType": "contact.creation"})
+
+    assert item.change == Change(Kind.CONTACT, "3000000007", created=True)
+
+
+def test_a_change_of_a_property_that_is_not_kept_in_step_is_ignored() -> None:
+    items = {name: one({**EVENT, "propertyName": name}) for name in ("phone", "kirim_contact_id", "hs_lead_status")}
+
+    assert {name: item.reason for name, item in items.items()} == {
+        "phone": "",
+        "kirim_contact_id": "",
+        "hs_lead_status": "unmapped_field",
+    }
+    assert items["hs_lead_status"].change is None
+
+
+def test_a_change_that_does_not_say_of_what_is_a_hint() -> None:
+    item = one({name: value for name, value in EVENT.items() if name not in ("propertyName", "propertyValue")})
+
+    assert item.change == Change(Kind.CONTACT, "3000000007")
 
 
 @pytest.mark.parametrize("kind", ["ticket.creation", "object.creation", "contact.associationChange", "contact.x", "x"])
@@ -233,6 +275,9 @@ def test_a_merge_hints_at_everyone_who_took_part_the_survivor_first() -> None:
     ("body", "reason"),
     [
         (b"", "empty_body"),
+        (b" \r\n", "empty_body"),
+        ("[]".encode("utf-16-le"), "not_utf8"),
+        (b"[" * 70 + b"]" * 70, "too_deep"),
         (b"\xff\xfe[\x00]\x00", "not_utf8"),
         (b"[", "bad_json"),
         (b"[] []", "bad_json"),

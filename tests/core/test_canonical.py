@@ -120,7 +120,9 @@ def test_a_local_number_means_nothing_without_a_region() -> None:
     assert phone("6285117600829") == "+6285117600829"  # it begins with a country code
 
 
-@pytest.mark.parametrize("spelt", ["36555", "anonymous", "123456789012345@lid", "110", "+", "+62", "user@s.whatsapp.net"])
+@pytest.mark.parametrize(
+    "spelt", ["36555", "anonymous", "123456789012345@lid", "110", "+", "+62", "user@s.whatsapp.net"]
+)
 def test_what_is_no_phone_number_is_compared_as_text(spelt: str) -> None:
     assert phone(spelt) == spelt
 
@@ -139,7 +141,9 @@ def test_no_number_is_too_odd_to_be_compared(value: str) -> None:
     assert not same(T.NUMBER, value, "1")
 
 
-@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1e400", "nan", "24:61", -1])
+@pytest.mark.parametrize(
+    "value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1e400", "nan", "24:61", -1]
+)
 def test_no_moment_is_too_odd_to_be_compared(value: Value) -> None:
     assert same(T.DATETIME, value, value)
 

@@ -15,7 +15,18 @@ from crmsync.core.decide import Side
 from crmsync.core.mapping import Owner
 from crmsync.model import Value
 
-VALUES: list[Value] = [None, "", "Ana", "ana ", " Ana Lee Long", "A@B.C", "+62 851-1760-0829", "085117600829", "abcdefgh", "abcde"]
+VALUES: list[Value] = [
+    None,
+    "",
+    "Ana",
+    "ana ",
+    " Ana Lee Long",
+    "A@B.C",
+    "+62 851-1760-0829",
+    "085117600829",
+    "abcdefgh",
+    "abcde",
+]
 SETS: list[Value] = [None, (), ("a",), ("b", "a"), ("a", "b", "c")]
 SIDES = st.sampled_from(Side)
 NUMBERS = st.integers(0, 4)
@@ -95,8 +106,16 @@ def stumble(seed: int, steps: int = 60) -> World:
         (chance.choice(list(Hooks)), chance.choice(list(Hooks))),
         (chance.choice(PRECISIONS), chance.choice(PRECISIONS)),
         (
-            {field.kirim: value_for(n, chance.randrange(10)) for n, field in enumerate(RULES.fields) if chance.random() < 0.5},
-            {field.crm: value_for(n, chance.randrange(10)) for n, field in enumerate(RULES.fields) if chance.random() < 0.5},
+            {
+                field.kirim: value_for(n, chance.randrange(10))
+                for n, field in enumerate(RULES.fields)
+                if chance.random() < 0.5
+            },
+            {
+                field.crm: value_for(n, chance.randrange(10))
+                for n, field in enumerate(RULES.fields)
+                if chance.random() < 0.5
+            },
         ),
     )
     sides = list(Side)

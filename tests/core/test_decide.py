@@ -135,9 +135,7 @@ def test_the_value_that_is_undone_is_named() -> None:
     ("owner", "kirim", "crm", "expected"),
     [(K, "a", "b", "b"), (C, "b", "a", "b")],
 )
-def test_drift_is_reported_once_where_the_mapping_says_so(
-    owner: Owner, kirim: str, crm: str, expected: str
-) -> None:
+def test_drift_is_reported_once_where_the_mapping_says_so(owner: Owner, kirim: str, crm: str, expected: str) -> None:
     reporting = rules(replace(NAME, owner=owner, on_drift=OnDrift.REPORT))
     view = pair(kirim, crm, ("a", "a"))
 

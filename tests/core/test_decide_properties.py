@@ -15,7 +15,9 @@ from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
 from crmsync.model import Fields, FieldType, Kind, Value
 
 Platform = Callable[[Value], Value]
-TEXTS = st.sampled_from(["a", "A", " a ", "abcdef", "Ab Cdef", "", "  ", "+62 851-1760-0829", "085117600829", "é", "é", "0", "1.0"])
+TEXTS = st.sampled_from(
+    ["a", "A", " a ", "abcdef", "Ab Cdef", "", "  ", "+62 851-1760-0829", "085117600829", "é", "é", "0", "1.0"]
+)
 VALUES = st.one_of(
     st.none(), TEXTS, st.text(max_size=6), st.booleans(), st.integers(-3, 3), st.lists(TEXTS, max_size=3).map(tuple)
 )
@@ -173,7 +175,9 @@ def test_a_side_that_refuses_everything_is_asked_once(world: World, side: Side) 
     refusing = replace(world, spelling={**world.spelling})
     after, _ = apply(refusing, Decision(tuple(step for step in decision.steps if step.to is not side)))
     refused = {name: "no" for name in decision.writes(side)}
-    done = settle(world.rules, replace(after), Decision(tuple(s for s in decision.steps if s.to is side)), {}, {side: refused})
+    done = settle(
+        world.rules, replace(after), Decision(tuple(s for s in decision.steps if s.to is side)), {}, {side: refused}
+    )
     final = PairView(after.kirim, after.crm, done.base, done.noted)
 
     assert decide(world.rules, final).writes(side) == {}

@@ -164,9 +164,14 @@ def explained(home: Household, id: str, rule: FieldRule, held: dict[Owner, Value
         return True
     base = home.pair(id).base.get(rule.kirim)  # seeded, and respelt by the owner's platform
     seeded = any(e.rule in ("seeded", "created") and e.outcome == "written" for e in home.history(id, rule.kirim))
-    return seeded and base is not None and (form(base.kirim), form(base.crm)) == (
-        form(held[Owner.KIRIM]),
-        form(held[Owner.CRM]),
+    return (
+        seeded
+        and base is not None
+        and (form(base.kirim), form(base.crm))
+        == (
+            form(held[Owner.KIRIM]),
+            form(held[Owner.CRM]),
+        )
     )
 
 

@@ -81,19 +81,18 @@ def test_older_paths_need_no_numbers() -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://api.kirimdev.com/v1", "must begin with https://"),
         ("ftp://api.kirimdev.com", "must be an address like"),
         ("api.kirimdev.com", "must be an address like"),
         ("https://user:word@api.kirimdev.com/v1", "neither a user name"),
         ("https://api.kirimdev.com/v1?a=b", "neither a user name"),
     ],
 )
-def test_an_address_must_be_safe(address: str, said: str) -> None:
+def test_an_address_is_an_address_and_nothing_more(address: str, said: str) -> None:
     assert said in refused(base_url=address)
 
 
-@pytest.mark.parametrize("address", ["https://api.kirim.chat/v1/", "http://127.0.0.1:8000/v1", "http://[::1]:1/v1"])
-def test_loopback_needs_no_encryption(address: str) -> None:
+@pytest.mark.parametrize("address", ["https://api.kirim.chat/v1/", "http://127.0.0.1:8000/v1", "http://kirim:1/v1"])
+def test_where_plain_http_may_lead_is_the_configurations_business(address: str) -> None:
     assert KirimSettings.model_validate({**GOOD, "base_url": address}).base_url == address.rstrip("/")
 
 

@@ -316,7 +316,9 @@ def test_a_deadlock_is_tried_again(postgresql):
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(cross, "ab", "ba"))
-    survivors = postgresql.read(lambda connection: connection.execute(text("SELECT survivor FROM alias")).scalars().all())
+    survivors = postgresql.read(
+        lambda connection: connection.execute(text("SELECT survivor FROM alias")).scalars().all()
+    )
     assert sorted("".join(sorted(each)) for each in survivors) == ["abs", "abs"]
 
 

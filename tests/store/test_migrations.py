@@ -1,5 +1,7 @@
 """The schema that the revisions build is the one that the tables describe."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -53,8 +55,6 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty):
 
 
 def test_two_nodes_that_start_together_migrate_one_after_the_other(new_postgres):
-    from concurrent.futures import ThreadPoolExecutor
-
     url = new_postgres()
     nodes = [Database.open(url), Database.open(url)]
     with ThreadPoolExecutor(2) as threads:

@@ -40,7 +40,11 @@ def crm(request):
     return verify(request.header(b"x-crm-signature"), request.body, [Secret.of("crm")], request.received_at)
 
 
-SOURCES = [kirim("acme", OLD, NEW), kirim("other", "whsec_other"), Source("acme", "crm", crm, carries(b"X-Crm-Signature"))]
+SOURCES = [
+    kirim("acme", OLD, NEW),
+    kirim("other", "whsec_other"),
+    Source("acme", "crm", crm, carries(b"X-Crm-Signature")),
+]
 
 
 class Hurried(Protocol):
@@ -101,6 +105,13 @@ def signed(body=BODY, secret=NEW, t=T):
     return {"X-Kirim-Signature": sign(secret, body, t)}
 
 
+def head(body, *lines, version="1.1"):
+    """The bytes of a signed request before its body."""
+    framing = lines or (f"Content-Length: {len(body)}",)
+    first = (f"POST {HOOK} HTTP/{version}", "Host: x", f"X-Kirim-Signature: {sign(NEW, body, T)}")
+    return "".join(f"{line}\r\n" for line in (*first, *framing, "")).encode()
+
+
 # What is stored
 
 
@@ -125,9 +136,8 @@ def test_sixty_four_copies_at_once_are_all_acknowledged_and_stored_once(node):
 
 def test_a_body_that_comes_in_pieces_is_stored_whole(node):
     body = bytes(itertools.islice(itertools.cycle(range(256)), LIMIT))
-    head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, body, T)}\r\nTransfer-Encoding: chunked\r\n\r\n"
     with node.connect() as connection:
-        connection.sendall(head.encode())
+        connection.sendall(head(body, "Transfer-Encoding: chunked"))
         for start in range(0, LIMIT, 9973):
             part = body[start : start + 9973]
             connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
@@ -137,20 +147,16 @@ def test_a_body_that_comes_in_pieces_is_stored_whole(node):
 
 
 def test_pipelined_requests_and_old_clients_get_normal_answers(sqlite_node):
-    def request(body, version="1.1"):
-        head = f"POST {HOOK} HTTP/{version}\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, body, T)}\r\n"
-        return head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-
     with sqlite_node.connect() as connection:
-        connection.sendall(request(b"one") + request(b"two") + request(b"three", "1.0"))
+        requests = head(b"one") + b"one" + head(b"two") + b"two" + head(b"three", version="1.0") + b"three"
+        connection.sendall(requests)
         assert read_to_end(connection).count(b"HTTP/1.1 200 OK") == 3
     assert len(sqlite_node.stored()) == 3
 
 
 def test_a_client_that_asks_before_it_sends_is_told_to_go_on(sqlite_node):
-    head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, BODY, T)}\r\nExpect: 100-continue\r\n"
     with sqlite_node.connect() as connection:
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(BODY))
+        connection.sendall(head(BODY, "Expect: 100-continue", f"Content-Length: {len(BODY)}"))
         assert read_reply(connection).status == 100
         connection.sendall(BODY)
         assert read_reply(connection).status == 200
@@ -221,7 +227,16 @@ def test_only_post_is_taken(sqlite_node, method):
 
 @pytest.mark.parametrize(
     "path",
-    ["/hooks/nobody/kirim", "/hooks/acme/none", "/hooks/acme", "/hooks/", "/hooks", "/hooks/acme/kirim/", "/kirim", "/"],
+    [
+        "/hooks/nobody/kirim",
+        "/hooks/acme/none",
+        "/hooks/acme",
+        "/hooks/",
+        "/hooks",
+        "/hooks/acme/kirim/",
+        "/kirim",
+        "/",
+    ],
 )
 def test_a_path_that_is_not_there_is_final_for_strangers_only(sqlite_node, path):
     assert sqlite_node.post(signed(), path=path).status == 503
@@ -245,9 +260,8 @@ def test_a_body_announced_as_too_large_is_not_read(sqlite_node, headers, status)
 
 
 def test_a_body_that_grows_too_large_is_cut_off(sqlite_node):
-    head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: t=1\r\nTransfer-Encoding: chunked\r\n\r\n"
     with sqlite_node.connect() as connection:
-        connection.sendall(head.encode())
+        connection.sendall(head(b"whatever", "Transfer-Encoding: chunked"))
         connection.sendall(b"%x\r\n%b\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1)))
         assert read_reply(connection).status == 503
     assert sqlite_node.counted() == {"too_large": 1}
@@ -259,7 +273,7 @@ def test_a_body_of_exactly_the_limit_is_taken(sqlite_node):
 
 
 @pytest.mark.parametrize(
-    "head",
+    "framing",
     [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Content-Length: 5\r\nContent-Length: 6\r\n",
@@ -267,9 +281,9 @@ def test_a_body_of_exactly_the_limit_is_taken(sqlite_node):
         "Content-Length: five\r\n",
     ],
 )
-def test_a_length_that_can_be_read_in_two_ways_is_refused_by_the_server(sqlite_node, head):
+def test_a_length_that_can_be_read_in_two_ways_is_refused_by_the_server(sqlite_node, framing):
     with sqlite_node.connect() as connection:
-        connection.sendall(f"POST {HOOK} HTTP/1.1\r\nHost: x\r\n{head}\r\n12345".encode())
+        connection.sendall(f"POST {HOOK} HTTP/1.1\r\nHost: x\r\n{framing}\r\n12345".encode())
         assert b" 200 " not in read_to_end(connection).partition(b"\r\n")[0]
     assert sqlite_node.stored() == []
 
@@ -327,8 +341,7 @@ def test_while_draining_nothing_new_is_taken_and_readiness_is_gone(sqlite_node):
 
 def test_a_request_in_flight_is_stored_and_answered_before_the_server_stops(sqlite_url):
     with Node(sqlite_url) as node, node.connect() as connection:
-        head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, BODY, T)}\r\n"
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:5])
+        connection.sendall(head(BODY) + BODY[:5])
         while not node.seen:
             time.sleep(0.001)
         node.running.begin_to_stop()
@@ -379,8 +392,7 @@ def test_the_deadline_is_each_requests_own(sqlite_url):
     with Node(sqlite_url, protocol=Hurried) as node, node.connect() as connection:
         for number in range(4):  # together longer than one may take
             body = b"%d" % number
-            head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, body, T)}\r\nContent-Length: 1\r\n\r\n"
-            connection.sendall(head.encode() + body)
+            connection.sendall(head(body) + body)
             assert read_reply(connection).status == 200
             time.sleep(0.12)
 
@@ -397,8 +409,7 @@ def test_an_endless_head_is_hung_up_on(sqlite_node):
 
 def test_who_hangs_up_after_the_body_is_stored_all_the_same(node):
     with node.connect() as connection:
-        head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, BODY, T)}\r\n"
-        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        connection.sendall(head(BODY) + BODY)
     deadline = time.monotonic() + 20
     while not node.stored() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -408,14 +419,14 @@ def test_who_hangs_up_after_the_body_is_stored_all_the_same(node):
 
 def test_too_many_connections_get_503_and_those_there_are_served(sqlite_url):
     with Node(sqlite_url, connections=3) as node, node.connect() as first, node.connect() as second:
-        head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nX-Kirim-Signature: {sign(NEW, BODY, T)}\r\n"
-        request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+        request = head(BODY) + BODY
         first.sendall(request)
         assert read_reply(first).status == 200
         with node.connect() as third, node.connect() as fourth:
             third.sendall(request)
             fourth.sendall(request)
             assert {read_reply(third).status, read_reply(fourth).status} == {503}
+        second.close()
         deadline = time.monotonic() + 20
         status = 503
         while status == 503 and time.monotonic() < deadline:
@@ -423,7 +434,6 @@ def test_too_many_connections_get_503_and_those_there_are_served(sqlite_url):
                 again.sendall(request)
                 status = read_reply(again).status
         assert status == 200
-        second.close()
 
 
 # Health
