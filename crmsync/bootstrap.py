@@ -8,39 +8,53 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
+from pydantic import SecretStr
+from starlette.routing import Route
 
 from crmsync import logs
-from crmsync.config import Configuration, ConnectionConfig, Start, TenantConfig
+from crmsync.config import Configuration, ConnectionConfig, DaemonConfig, Start, TenantConfig, public_url_is_local
 from crmsync.connector import Connector, ConnectorSettings, Surroundings
+from crmsync.daemon.alerts import Alerts, Hook
 from crmsync.daemon.budgets import TokenBudget
 from crmsync.daemon.engine import LocalEngine
+from crmsync.daemon.health import Health
 from crmsync.daemon.schedule import Schedule
+from crmsync.daemon.tending import SelfTest, Tending
 from crmsync.daemon.worker import Worker
 from crmsync.errors import StoreError
+from crmsync.flows import report
 from crmsync.flows.intake import Intake, Source, carries
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.http import wall_clock
 from crmsync.kirim.endpoint import Kirim
 from crmsync.model import Can, Kind, Rate
+from crmsync.outbound import Reach
+from crmsync.reload import Reload
+from crmsync.renewal import Renewal, close_endpoints
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
+from crmsync.store.pen import Pen
 from crmsync.store.records import KIRIM
 from crmsync.web import admin
 from crmsync.web.app import Site
+from crmsync.web.metrics import Metrics
 from crmsync.web.server import serve
 
 WORKERS = 8
 """Threads that work in lanes. Calls to platforms have threads of their own."""
+SHORTEST_GRACE = timedelta(seconds=1)
 GRACE = timedelta(seconds=8)
 """How long work on its way may take to end after SIGTERM; what does not is done again at the next start."""
 
@@ -75,11 +89,18 @@ def admin_socket(configuration: Configuration) -> Path | None:
     return Path(url.removeprefix(prefix) + ".sock").absolute() if url.startswith(prefix) else None
 
 
+def sqlite_folder(configuration: Configuration) -> Path | None:
+    """Where the SQLite file is; None for PostgreSQL, whose disk is its own affair."""
+    beside = admin_socket(configuration)
+    return beside.parent if beside else None
+
+
 class Builder:
     """Makes endpoints out of configuration, each with a budget of its own."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._daemon = configuration.daemon
+        self._reach = reach(configuration)
         self.budgets: dict[tuple[str, str], TokenBudget] = {}
 
     def kirim(self, tenant: TenantConfig) -> Connector[Any]:
@@ -94,7 +115,8 @@ class Builder:
         return kind(connection.settings, self._around(tenant, connection.name, kind, connection.settings, wanted))
 
     def tenant(self, tenant: TenantConfig) -> Tenant:
-        """Everything the flows need of a tenant."""
+        """Everything the flows need of a tenant. Its secrets are hidden from the log from here on."""
+        logs.hide(secrets_of(tenant))
         connections = {
             each.name: Connection(each.name, self.connector(tenant, each), each.rules, each.start is Start.LIVE)
             for each in tenant.connections
@@ -114,7 +136,13 @@ class Builder:
         fixed = frozenset(name for name, rate in limits.items() if documented.get(name) != rate)
         budget = self.budgets.setdefault((tenant.id, endpoint), TokenBudget(limits, time.monotonic, time.sleep, fixed))
         public = (self._daemon.public_url or f"http://{self._daemon.listen}").rstrip("/")
-        return Surroundings(tenant.id, endpoint, f"{public}/hooks/{tenant.id}/{endpoint}", budget, wanted)
+        url = f"{public}/hooks/{tenant.id}/{endpoint}"
+        return Surroundings(tenant.id, endpoint, url, budget, wanted, reach=self._reach)
+
+
+def reach(configuration: Configuration) -> Reach:
+    """Where connections of this process may go."""
+    return Reach(configuration.daemon.insecure_targets)
 
 
 def _kirim_fields(tenant: TenantConfig) -> frozenset[str]:
@@ -130,9 +158,25 @@ def sources(tenants: Iterable[Tenant]) -> list[Source]:
         found.append(Source(tenant.id, KIRIM, tenant.kirim.verify))
         for connection in tenant.connections.values():
             if Can.WEBHOOKS in connection.connector.can:
-                claims = carries(*connection.connector.signature_headers)
-                found.append(Source(tenant.id, connection.name, connection.connector.verify, claims))
+                headers = connection.connector.signature_headers
+                verify = connection.connector.verify
+                found.append(
+                    Source(tenant.id, connection.name, verify, carries(*headers), frozenset(headers), _no_oddities)
+                )
     return found
+
+
+def _no_oddities(headers: object, body: bytes) -> tuple[str, ...]:
+    return ()
+
+
+def delivery_limits(configuration: Configuration) -> dict[str, Rate]:
+    """How many deliveries a second are taken in of a tenant, where that is bounded."""
+    return {
+        tenant.id: Rate(tenant.deliveries_per_second, 1)
+        for tenant in configuration.tenants
+        if tenant.deliveries_per_second
+    }
 
 
 @dataclass(slots=True)
@@ -141,6 +185,8 @@ class Daemon:
 
     configuration: Configuration
     roles: frozenset[Role]
+    path: Path | None = None
+    """Where the configuration came from; without it no change of it is noticed."""
 
     async def run(self) -> bool:
         """Runs until SIGTERM or SIGINT, then drains; says whether all work on its way came to an end.
@@ -154,57 +200,101 @@ class Daemon:
             database = open_database(self.configuration, exclusive=True)
             closing.callback(database.close)
             tenants = {each.id: builder.tenant(each) for each in self.configuration.tenants}
-            for tenant in tenants.values():
-                for endpoint in (tenant.kirim, *(each.connector for each in tenant.connections.values())):
-                    closing.callback(endpoint.close)
+            closing.callback(lambda: close_endpoints(tenants.values()))
+            alerts = _alerts(self.configuration, closing)
             hold = database.hold("worker")
-            worker = Worker(database, tenants, builder.budgets, LocalEngine(WORKERS, hold), wall_clock, random.random)
+            engine, tending = LocalEngine(WORKERS, hold), Tending(database, wall_clock, alerts.alert)
+            worker = Worker(
+                database, tenants, builder.budgets, engine, wall_clock, random.random, tending.turn, alerts.alert
+            )
             if Role.WORKER in self.roles:
                 if not hold.ensure():
                     raise StoreError("another crmsync works on this database; start this one with --roles web")
                 closing.callback(hold.release)
                 worker.start()
             if Role.SCHEDULER in self.roles:
-                schedule = Schedule(database, self._polls(), node_name(), wall_clock, worker.wake)
+                schedule = Schedule(database, self._polls(), node_name(), wall_clock, worker.wake, self._kept())
                 schedule.start()
                 closing.callback(schedule.stop)
-            await self._serve(database, tenants, builder.budgets, worker, stopping)
-            ended = worker.stop(GRACE)
+            if Role.WEB in self.roles and self.configuration.daemon.public_url:
+                test = SelfTest(tenants, wall_clock, lambda: uuid.uuid4().hex, alerts.alert)
+                test.start()
+                closing.callback(test.stop)
+            left = await self._serve(closing, database, tenants, builder, worker, alerts, stopping)
+            ended = worker.stop(left)
+            if not ended:
+                closing.pop_all()  # a call to a platform hangs, and closing would wait for it
+                alerts.stop(0.2)
+                database.close()
         log.info("stopped", all_ended=ended)
         return ended
 
     async def _serve(
         self,
+        closing: ExitStack,
         database: Database,
-        tenants: Mapping[str, Tenant],
-        budgets: Mapping[tuple[str, str], TokenBudget],
+        tenants: dict[str, Tenant],
+        builder: Builder,
         worker: Worker,
+        alerts: Alerts,
         stopping: asyncio.Event,
-    ) -> None:
+    ) -> timedelta:
+        """Serves until told to stop and drained; says how much of the grace is left."""
         inbox = Inbox(database)
         inbox.on_commit = lambda sources: worker.wake()
-        limits = {
-            tenant.id: Rate(tenant.deliveries_per_second, 1)
-            for tenant in self.configuration.tenants
-            if tenant.deliveries_per_second
-        }
-        intake = Intake(inbox, sources(tenants.values()), limits=limits)
+        pen = Pen(database, wall_clock)
+        limits = delivery_limits(self.configuration)
+        intake = Intake(inbox, sources(tenants.values()), pen, limits=limits, alert=alerts.alert)
+        daemon = self.configuration.daemon
+        health = Health(
+            sqlite_folder(self.configuration),
+            daemon.disk_floor_mb,
+            lambda: database.read(report.dead_letters),
+            alerts.alert,
+        )
+        renewal = Renewal(
+            self.configuration, tenants, builder.tenant, sources, delivery_limits, database, intake, pen, worker.wake
+        )
+        closing.callback(renewal.close)
+        serving: list[Coroutine[Any, Any, Any]] = [_drained(worker, stopping), health.run(stopping)]
+        reload = self._reload(renewal)
 
-        async def drain_worker() -> None:
-            await stopping.wait()
-            worker.drain()
+        def live() -> dict[str, Any]:
+            process = _process(database, worker, health, alerts, draining=stopping.is_set())
+            return {**_live(intake, builder.budgets, pen, reload), "process": process}
 
-        serving = [drain_worker()]
+        metrics = Metrics(database, wall_clock, live)
+        if reload is not None:
+            serving.append(reload.run(stopping))
         path = admin_socket(self.configuration)
         if path is not None:
-            application = admin.application(database, tenants, worker.wake, wall_clock, lambda: _live(intake, budgets))
+            routes = [Route("/metrics", metrics.answer)]
+            application = admin.application(database, tenants, worker.wake, wall_clock, live, routes=routes)
             serving.append(serve(application, f"unix:{path}", stopping))
+        if daemon.metrics not in (None, daemon.listen):
+            serving.append(serve(metrics.application(), str(daemon.metrics), stopping))
         if Role.WEB in self.roles:
-            site = Site(intake, database, wall_clock)
-            listen = str(self.configuration.daemon.listen)
-            serving.append(serve(site, listen, stopping, draining=site.drain))
+            site = Site(
+                intake, database, wall_clock, routes=_metrics(daemon, metrics), has_room=lambda: health.has_room
+            )
+            listen = str(daemon.listen)
+            serving += [serve(site, listen, stopping, draining=site.drain), renewal.look_again(stopping)]
             log.info("listening", address=listen, tenants=len(tenants), roles=sorted(role.value for role in self.roles))
-        await asyncio.gather(*serving)
+        stopped_at, *_ = await asyncio.gather(*serving)
+        await asyncio.wait([asyncio.ensure_future(pen.settled())], timeout=SHORTEST_GRACE.total_seconds())
+        return max(SHORTEST_GRACE, GRACE - timedelta(seconds=time.monotonic() - stopped_at))
+
+    def _reload(self, renewal: Renewal) -> Reload | None:
+        """Watches the files, and listens for SIGHUP."""
+        if self.path is None:
+            return None
+        reload = Reload(self.path, self.configuration, renewal.apply, wall_clock)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
+        return reload
+
+    def _kept(self) -> list[str]:
+        """The tenants whose subscriptions are looked after: without a public address we do not know which are ours."""
+        return [tenant.id for tenant in self.configuration.tenants] if self.configuration.daemon.public_url else []
 
     def _polls(self) -> dict[tuple[str, str], timedelta]:
         return {
@@ -215,10 +305,67 @@ class Daemon:
         }
 
 
-def _live(intake: Intake, budgets: Mapping[tuple[str, str], TokenBudget]) -> dict[str, Any]:
-    """What the process knows and the store does not: answers given, and what is left of the budgets."""
+def _alerts(configuration: Configuration, closing: ExitStack) -> Alerts:
+    """Alerts as they are configured, begun."""
+    url = configuration.daemon.alert_url
+    hook = Hook(url, reach(configuration)) if url else None
+    alerts = Alerts(hook.post if hook else None)
+    if hook:
+        closing.callback(hook.close)
+    alerts.start()
+    closing.callback(alerts.stop)
+    return alerts
+
+
+async def _drained(worker: Worker, stopping: asyncio.Event) -> float:
+    """Begins no more work once told to stop; says when that was."""
+    await stopping.wait()
+    worker.drain()
+    return time.monotonic()
+
+
+def _metrics(daemon: DaemonConfig, metrics: Metrics) -> list[Route]:
+    """What `listen` serves of the metrics. Behind a proxy on this machine everybody looks local: nothing then."""
+    if daemon.metrics == daemon.listen:
+        return [Route("/metrics", metrics.answer)]
+    if daemon.metrics is None and (not daemon.public_url or public_url_is_local(daemon.public_url)):
+        return [Route("/metrics", metrics.answer_locally)]
+    return []
+
+
+def _process(database: Database, worker: Worker, health: Health, alerts: Alerts, *, draining: bool) -> dict[str, Any]:
+    """The process itself in numbers."""
+    last = database.last_commit
+    return {
+        "commits_total": database.commits,
+        "last_commit_age_seconds": round(time.monotonic() - last, 3) if last else None,
+        "event_loop_lag_seconds": round(health.loop_lag, 4),
+        "tick_seconds": round(worker.tick_seconds, 4),
+        "ticks_total": worker.ticks,
+        "disk_free_bytes": health.free,
+        "log_lines_dropped_total": logs.dropped(),
+        "draining": int(draining),
+        "alerts": dict(alerts.counts),
+        "alarms": [{"kind": kind, "tenant": tenant, "about": about} for kind, tenant, about in alerts.active()],
+    }
+
+
+def _live(
+    intake: Intake, budgets: Mapping[tuple[str, str], TokenBudget], pen: Pen, reload: Reload | None
+) -> dict[str, Any]:
+    """What the process knows and the store does not: answers given, alarms, and what is left of the budgets."""
     return {
         "running": node_name(),
+        "alarms": intake.alarm.active(),
+        "configuration": reload.status() if reload else None,
+        "odd_headers": [
+            {"tenant": tenant, "source": source, "what": word, "count": count}
+            for (tenant, source, word), count in sorted(intake.odd.items())
+        ],
+        "quarantine_fates": [
+            {"tenant": tenant, "source": source, "fate": fate, "count": count}
+            for (tenant, source, fate), count in sorted(pen.counts.items())
+        ],
         "answers": [
             {"tenant": tenant, "source": source, "answer": word, "count": count}
             for (tenant, source, word), count in sorted(intake.counts.items())
@@ -247,3 +394,14 @@ def _on_signals(stopping: asyncio.Event) -> None:
 def configure_logs(configuration: Configuration) -> None:
     """Logging as the configuration has it."""
     logs.configure(configuration.daemon.log.level, configuration.daemon.log.format)
+    password = urlsplit(configuration.daemon.database).password
+    logs.hide(str(secret) for secret in (configuration.daemon.alert_url, password) if secret)
+
+
+def secrets_of(tenant: TenantConfig) -> Iterator[str]:
+    """Everything in a tenant's settings that must not be shown."""
+    for settings in (tenant.kirim, *(connection.settings for connection in tenant.connections)):
+        for value in dict(settings).values():
+            for each in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(each, SecretStr):
+                    yield each.get_secret_value()

@@ -32,6 +32,7 @@ from crmsync.model import (
     Write,
     Written,
 )
+from crmsync.outbound import PUBLIC, Reach
 
 ENTRY_POINT_GROUP = "crmsync.connectors"
 
@@ -55,6 +56,7 @@ class Surroundings:
 
     `hook_url` is the full public URL of its webhook endpoint: signatures are computed over it, never over
     what a proxy rebuilt. `budget` is asked before every request. `wanted` are the fields to read per kind.
+    `reach` makes every connection, or says where one may go.
     """
 
     tenant: str
@@ -63,6 +65,7 @@ class Surroundings:
     budget: Budget
     wanted: Mapping[Kind, frozenset[str]]
     clock: Callable[[], datetime] = wall_clock
+    reach: Reach = PUBLIC
 
 
 S = TypeVar("S", bound=ConnectorSettings)

@@ -96,12 +96,14 @@ class Reject(ConnectorError):
 class Suspend(ConnectorError):
     """The credential or the account is the trouble: expired token, missing scope, used-up quota.
 
-    Every record of the connection waits; `after` says until when if the platform named it.
+    Every record of the connection waits; `after` says until when if the platform named it. `endpoint` is whose
+    trouble it is, where a flow met it at another endpoint than its lane's own.
     """
 
-    def __init__(self, message: str, after: timedelta | None = None) -> None:
+    def __init__(self, message: str, after: timedelta | None = None, *, endpoint: str = "") -> None:
         super().__init__(message)
         self.after = after
+        self.endpoint = endpoint
 
 
 class BadWebhook(CrmsyncError):

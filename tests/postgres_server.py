@@ -30,7 +30,7 @@ class Given:
     def url(self, name: str) -> str:
         return f"{self._base}/{name}"
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         raise AssertionError("this server is not ours to stop")
 
     start = close = stop
@@ -62,9 +62,9 @@ class Embedded:
     def url(self, name: str) -> str:
         return str(self._server.get_uri(database=name))
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         self._commands.pg_ctl(
-            ["-w", "-m", "fast", "stop"], pgdata=self._server.pgdata, user=self._server.system_user, timeout=30
+            ["-w", "-m", mode, "stop"], pgdata=self._server.pgdata, user=self._server.system_user, timeout=30
         )
 
     def start(self) -> None:
@@ -94,8 +94,8 @@ class System:
     def url(self, name: str) -> str:
         return f"postgresql://postgres@/{name}?host={self._folder}"
 
-    def stop(self) -> None:
-        self._run("pg_ctl", "-w", "-m", "fast", "stop")
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "-w", "-m", mode, "stop")
 
     def start(self) -> None:
         options = f"-c listen_addresses= -k {self._folder}"

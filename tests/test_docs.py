@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,10 +20,13 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "connectors" / "README.md", ROOT / "CHAN
 def commands() -> dict[str, set[str]]:
     """Every command with its options."""
     group = typer.main.get_command(cli.app)
-    return {
-        name: {option for parameter in command.params for option in parameter.opts}
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
-    }
+    return {name: options(command) for name, command in group.commands.items()}  # type: ignore[attr-defined]
+
+
+def options(command: Any) -> set[str]:
+    """The options of a command, or of all commands of a group."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    return own.union(*(options(inner) for inner in getattr(command, "commands", {}).values()))
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -24,10 +23,12 @@ from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from connectors.hubspot.complaints import SCHEMA_CODES, Complaint, Refusal
+from connectors.hubspot.pool import confine
 from connectors.hubspot.settings import HubSpotSettings
 from crmsync.connector import Surroundings
 from crmsync.errors import ConnectorError, Retry, Suspend
-from crmsync.http import ANSWER_LIMIT, classify, retry_after
+from crmsync.http import ANSWER_LIMIT, classify, retry_after, unanswered
+from crmsync.outbound import DEADLINE, Reach
 
 CONNECTIONS = 16  # kept alive; more threads than that still work, on connections of their own
 PERIODS = {"SECONDLY": timedelta(seconds=1), "TEN_SECONDLY_ROLLING": timedelta(seconds=10)}
@@ -60,11 +61,12 @@ class Client(ApiClient):  # type: ignore[misc]  # the package has no types
     in each sub-package.
     """
 
-    def __init__(self, settings: HubSpotSettings) -> None:
+    def __init__(self, settings: HubSpotSettings, reach: Reach) -> None:
         configuration = Configuration(host=settings.base_url)
         configuration.access_token = settings.access_token.get_secret_value()
         configuration.connection_pool_maxsize = CONNECTIONS
         super().__init__(configuration)
+        confine(self.rest_client.pool_manager, reach)
         self.user_agent = "crmsync"
         self.patience = settings.timeout_seconds
 
@@ -78,7 +80,17 @@ class Client(ApiClient):  # type: ignore[misc]  # the package has no types
         **_: Any,
     ) -> Answer:
         """Sends once, within a deadline. Raises urllib3's errors only."""
-        ends = time.monotonic() + self.patience
+        with DEADLINE.within(self.patience):
+            return self._exchanged(method, url, query_params, headers, body)
+
+    def _exchanged(
+        self,
+        method: str,
+        url: str,
+        query_params: Sequence[tuple[str, str]] | None,
+        headers: Mapping[str, str] | None,
+        body: Any,
+    ) -> Answer:
         response = self.rest_client.pool_manager.urlopen(
             method,
             f"{url}?{urlencode(query_params)}" if query_params else url,
@@ -93,8 +105,8 @@ class Client(ApiClient):  # type: ignore[misc]  # the package has no types
             content = bytearray()
             while part := response.read1(65_536):
                 content += part
-                if len(content) > ANSWER_LIMIT or time.monotonic() > ends:
-                    raise HTTPError("too large or too slow")
+                if len(content) > ANSWER_LIMIT:
+                    raise HTTPError("too large")
         except BaseException:
             response.close()
             raise
@@ -116,7 +128,7 @@ class Wire:
         self._settings = settings
         self._budget = around.budget
         self._clock = around.clock
-        self._client = Client(settings)
+        self._client = Client(settings, around.reach)
         self.contacts = BatchApi(self._client)
         self.search = SearchApi(self._client)
         self.properties = CoreApi(self._client)  # any package's client serves any other: they are the same text
@@ -136,9 +148,10 @@ class Wire:
         try:
             answer = operation(*arguments, _preload_content=False)
         except (NewConnectionError, ConnectTimeoutError) as error:
-            raise Retry(f"HubSpot could not be reached ({type(error).__name__})") from error
+            raise unanswered("HubSpot", error, sent=False) from error
         except HTTPError as error:
-            raise Retry(f"HubSpot did not answer ({type(error).__name__})", ambiguous=writing) from error
+            trouble = unanswered("HubSpot", error, sent=True)
+            raise Retry(str(trouble), ambiguous=writing) if isinstance(trouble, Retry) else trouble from error
         self._observe(answer.headers)
         if answer.status not in (200, 201, 207):
             raise self._error(answer, bucket, writing)

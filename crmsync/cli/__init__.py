@@ -7,8 +7,8 @@ import sys
 import click
 import typer
 
-from crmsync import __version__
-from crmsync.cli import check, connectors, demo, inspect, run
+from crmsync import __version__, logs
+from crmsync.cli import check, connectors, dead, demo, inspect, run, webhooks
 from crmsync.errors import ConfigError, CrmsyncError, StoreError
 
 EXIT_USAGE = 64  # the codes are those of sysexits.h
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (demo, check, run, inspect, connectors):
+for commands in (demo, check, run, inspect, dead, webhooks, connectors):
     commands.register(app)
 
 
@@ -38,6 +38,7 @@ def version(
 
 def main() -> None:
     """The console command."""
+    logs.confine_crashes()
     try:
         code = app(standalone_mode=False)
     except click.exceptions.UsageError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -23,6 +24,9 @@ from crmsync.config import Configuration, ConnectionConfig, TenantConfig, find, 
 from crmsync.config.account import mapping_problems
 from crmsync.connector import Connector
 from crmsync.errors import ConfigError, ConnectorError, Problem, Unsupported
+from crmsync.flows.kept import held
+from crmsync.flows.selftest import answers, self_test
+from crmsync.http import wall_clock
 from crmsync.model import Can, Kind
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
@@ -120,6 +124,9 @@ def ask(configuration: Configuration, builder: Builder, *, prepare: bool = False
             try:
                 for ok, message in _ask_one(builder, tenant, connection, prepare):
                     yield Finding(tenant.id, name, ok, message)
+                if connection is None and configuration.daemon.public_url:
+                    for ok, message in way_in(tenant, configuration.daemon.public_url):
+                        yield Finding(tenant.id, name, ok, message)
             except (ConnectorError, Unsupported) as error:
                 yield Finding(tenant.id, name, False, str(error))
 
@@ -142,6 +149,20 @@ def _ask_one(
                 yield from _prepare(connector, kind, prepare)
     finally:
         connector.close()
+
+
+def way_in(tenant: TenantConfig, public_url: str) -> Iterator[tuple[bool, str]]:
+    """Whether deliveries arrive through the public address, if a daemon is there to take them."""
+    if not answers(public_url):
+        yield True, f"no daemon answers at {public_url}: whether deliveries arrive is not tested"
+        return
+    for tested in self_test(f"{public_url}/hooks/{tenant.id}/kirim", held(tenant.kirim), wall_clock, _new_id):
+        message = f"a delivery of our own, signed with secret {tested.name},"
+        yield not tested.trouble, f"{message} {tested.trouble or 'arrives'}"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
 
 
 def _prepare(connector: Connector[Any], kind: Kind, prepare: bool) -> Iterator[tuple[bool, str]]:

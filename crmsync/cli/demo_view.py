@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,7 +16,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from crmsync.sandbox.people import Deed
 from crmsync.sandbox.story import Phase, Plan, Story
 from crmsync.sandbox.verdict import Verdict
 from crmsync.sandbox.watch import Glance
@@ -106,7 +106,11 @@ class LivePanel:
         """Redraws."""
         done = story.quiet_at is not None and story.settled
         content = Group(
-            self._chapters(story, done=done), Text(), _sides(glance), Text(), _sparkline(story.watch.recent, glance)
+            self._chapters(story, done=done),
+            Text(),
+            _sides(glance),
+            Text(),
+            _sparkline(tuple(story.watch.history), glance),
         )
         self._live.update(self._frame(content))
 
@@ -143,9 +147,9 @@ def _note(phase: Phase, story: Story) -> Text:
     """What is worth saying about a chapter that has begun."""
     match phase:
         case Phase.ARRIVE:
-            return Text(f"{len(story.contacts):,} so far")
+            return Text(f"{story.newcomers:,} contacts")
         case Phase.EDIT:
-            return Text(f"{sum(story.deeds(deed) for deed in Deed):,} edits")
+            return Text(f"{story.edits:,} edits")
         case Phase.DISORDER:
             return Text(f"{story.late_events:,} old events again" if story.late_events else "")
         case Phase.OUTAGE if story.down:
@@ -153,7 +157,7 @@ def _note(phase: Phase, story: Story) -> Text:
         case Phase.OUTAGE if story.outage:
             return Text(f"it was {(story.outage[1] - story.outage[0]).total_seconds():.1f} s")
         case Phase.QUIET if story.quiet_at:
-            return Text("watching that it stays quiet")
+            return Text("watched that it stays quiet" if story.ended else "watching that it stays quiet")
     return Text()
 
 
@@ -176,13 +180,15 @@ def _sides(glance: Glance) -> Table:
     return table
 
 
-def _sparkline(recent: Iterable[int], glance: Glance) -> Text:
-    """How many fields were apart lately, and how many are now."""
-    values = list(recent)[-SPARKS:]
-    top = max([*values, 1])
-    bars = "".join(BARS[-(-value * (len(BARS) - 1) // top)] for value in values)
+def _sparkline(history: Sequence[int], glance: Glance) -> Text:
+    """How many fields were apart from the beginning until now, the worst of each stretch, and how many are now."""
+    stretches = min(SPARKS, len(history))
+    edges = [place * len(history) // stretches for place in range(stretches + 1)]
+    worst = [max(history[start:end]) for start, end in pairwise(edges)]
+    top = max([*worst, 1])
+    bars = "".join(BARS[-(-value * (len(BARS) - 1) // top)] for value in worst)
     style = "green" if glance.apart == 0 else "yellow" if glance.lag < 1 else "red"
-    return Text.assemble((f"{bars:>{SPARKS}}", style), "  ", (_apart(glance), style))
+    return Text.assemble((f"{bars:<{SPARKS}}", style), "  ", (_apart(glance), style))
 
 
 def _apart(glance: Glance) -> str:
@@ -203,7 +209,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
     for figure, said, good in _figures(verdict):
         table.add_row(Text(figure, style="" if good is None else "green" if good else "red"), said)
     end = "[bold green]Agreed[/bold green]" if verdict.agreed else "[bold red]Not agreed[/bold red]"
-    foot = Text("Read from the two platforms and their ledgers; crmsync's own database was not asked.", style="dim")
+    foot = Text("Read from the two platforms alone, not from crmsync's own database.", style="dim")
     console.print(
         Panel(
             Group(table, Text(), foot),
@@ -212,7 +218,7 @@ def show_verdict(console: Console, verdict: Verdict) -> None:
             border_style="green" if verdict.agreed else "red",
             box=ROUNDED,
             padding=(1, 2),
-            width=WIDTH + 16,
+            width=WIDTH,
         )
     )
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-import httpx
 import orjson
 import typer
 from rich.console import Console
@@ -15,17 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from crmsync import bootstrap
+from crmsync.cli.reach import JsonOption, TenantOption, ask_daemon, choose_tenant
 from crmsync.cli.run import ConfigOption
 from crmsync.config import Configuration, TenantConfig, find, load
-from crmsync.errors import CrmsyncError, StoreError
+from crmsync.errors import StoreError
 from crmsync.flows import report
 from crmsync.flows.explain import FieldStory, PairStory, explain
 from crmsync.flows.resync import resync
 from crmsync.http import wall_clock
 from crmsync.model import Kind, Value
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-TenantOption = Annotated[str | None, typer.Option(help="The tenant; needed where there are several.")]
 NOT_FOUND = 4
 
 
@@ -52,7 +50,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Tell why each field of a contact holds its value."""
         configuration = load(find(config, os.environ), environ=os.environ)
-        chosen = _tenant(configuration, tenant)
+        chosen = choose_tenant(configuration, tenant)
         rules = {each.name: each.rules[Kind.CONTACT] for each in chosen.connections if Kind.CONTACT in each.rules}
         database = bootstrap.open_database(configuration, exclusive=False)
         try:
@@ -75,43 +73,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Have a contact read again on both sides, and decided anew."""
         configuration = load(find(config, os.environ), environ=os.environ)
-        chosen = _tenant(configuration, tenant)
+        chosen = choose_tenant(configuration, tenant)
         marked = _resync(configuration, chosen, contact)
         typer.echo(f"{marked} record{'s' if marked != 1 else ''} of {contact} will be read again.")
 
 
-def _tenant(configuration: Configuration, named: str | None) -> TenantConfig:
-    tenants = {tenant.id: tenant for tenant in configuration.tenants}
-    if named is None and len(tenants) == 1:
-        return next(iter(tenants.values()))
-    if named is None:
-        raise typer.BadParameter(f"choose one of {', '.join(sorted(tenants))}", param_hint="--tenant")
-    if named not in tenants:
-        raise typer.BadParameter(
-            f"“{named}” is not configured; there are {', '.join(sorted(tenants))}", param_hint="--tenant"
-        )
-    return tenants[named]
-
-
-def _ask_daemon(configuration: Configuration, method: str, path: str, body: Any = None) -> Any | None:
-    """What a running daemon answers on its admin socket; None where none runs."""
-    socket = bootstrap.admin_socket(configuration)
-    if socket is None or not socket.exists():
-        return None
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=10) as client:
-        try:
-            response = client.request(method, f"http://daemon{path}", json=body)
-        except httpx.ConnectError:
-            return None
-        except httpx.HTTPError as error:
-            raise CrmsyncError(f"the daemon did not answer on {socket} ({type(error).__name__})") from error
-    if response.status_code != 200:
-        raise CrmsyncError(f"the daemon refused: {response.text}")
-    return response.json()
-
-
 def _status(configuration: Configuration) -> dict[str, Any]:
-    live = _ask_daemon(configuration, "GET", "/status")
+    live = ask_daemon(configuration, "GET", "/status")
     if live is not None:
         return dict(live)
     database = bootstrap.open_database(configuration, exclusive=False)
@@ -122,7 +90,7 @@ def _status(configuration: Configuration) -> dict[str, Any]:
 
 
 def _resync(configuration: Configuration, tenant: TenantConfig, contact: str) -> int:
-    live = _ask_daemon(configuration, "POST", "/resync", {"tenant": tenant.id, "id": contact})
+    live = ask_daemon(configuration, "POST", "/resync", {"tenant": tenant.id, "id": contact})
     if live is not None:
         return int(live["records"])
     database = bootstrap.open_database(configuration, exclusive=True)
@@ -149,6 +117,7 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         ],
         "no delivery has come in yet",
     )
+    _show_doubts(console, told)
     written = {(r["tenant"], r["connection"], r["side"]): r["fields"] for r in told["written_recently"]}
     _table(
         console,
@@ -169,8 +138,16 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         "no contact has been seen yet",
     )
     console.print(f"[dim]received, → CRM and → Kirim (fields written): in the last {minutes} minutes[/dim]")
+    for subscription in told["subscriptions"]:
+        _show_subscription(console, subscription)
     for pair in told["parked"]:
         console.print(f"[red]parked[/red]  {_place(pair, 'connection')} {pair['id']}: {escape(pair['error'])}")
+    for one in told["suspended"]:
+        what = escape(f"{one['tenant']}/{one['endpoint']}")
+        if one["on_trial"]:
+            console.print(f"[yellow]on trial[/yellow]  {what}: works again, was suspended since {one['since']}")
+        else:
+            console.print(f"[red]suspended[/red]  {what} since {one['since']}: {escape(one['reason'])}")
     for rest in told["resting"]:
         what = f"{rest['tenant']}/{rest['endpoint']} ({rest['work']})"
         if rest["suspended"]:
@@ -179,6 +156,37 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
             console.print(
                 f"[yellow]resting[/yellow]  {escape(what)}: {rest['failures']} failures, until {rest['until']}"
             )
+
+
+def _show_doubts(console: Console, told: dict[str, Any]) -> None:
+    """What did not prove itself, and a configuration that is not in force: only where there is something to say."""
+    if told["quarantine"]:
+        _table(
+            console,
+            ["quarantine", "reason", "requests", "KiB", "oldest"],
+            [
+                [_place(r, "source"), r["reason"], r["rows"], -(-r["bytes"] // 1024), _seconds(r["age_seconds"])]
+                for r in told["quarantine"]
+            ],
+            "",
+        )
+    for alarm in told.get("alarms", ()):
+        what = f"{_place(alarm, 'source')}: {alarm['reason']}, {alarm['failures']} times; {alarm['advice']}"
+        console.print(f"[red]{alarm['alarm']}[/red]  {escape(what)}")
+    configuration = told.get("configuration") or {}
+    for problem in configuration.get("config_error", ()):
+        console.print(f"[red]configuration refused[/red]  {escape(problem)}")
+    if configuration.get("needs_restart"):
+        keys = ", ".join(configuration["needs_restart"])
+        console.print(f"[yellow]needs a restart[/yellow]  {escape(keys)}")
+
+
+def _show_subscription(console: Console, told: dict[str, Any]) -> None:
+    colour = "green" if told["status"] == "active" else "red"
+    name = f"{told['tenant']}/kirim subscription {told['subscription'] or ''}".rstrip()
+    console.print(f"[{colour}]{escape(told['status'])}[/{colour}]  {escape(name)} [dim]seen {told['at']}[/dim]")
+    for finding in told["findings"]:
+        console.print(f"[yellow]look[/yellow]  {told['tenant']}/kirim: {escape(finding['text'])}")
 
 
 def _place(row: dict[str, Any], key: str) -> str:

@@ -28,9 +28,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run the daemon until SIGTERM."""
         chosen = _roles(roles)
-        configuration = load(find(config, os.environ), environ=os.environ)
+        path = find(config, os.environ)
+        configuration = load(path, environ=os.environ)
         bootstrap.configure_logs(configuration)
-        if not run_loop(bootstrap.Daemon(configuration, chosen).run()):
+        if not run_loop(bootstrap.Daemon(configuration, chosen, path).run()):
             os._exit(0)  # a call to a platform hangs; its thread would keep the process for as long
 
 

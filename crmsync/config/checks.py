@@ -121,6 +121,11 @@ def url_problem(text: str, insecure: Collection[str], paths: Collection[str] | N
     return None
 
 
+def hook_problem(text: str, insecure: Collection[str]) -> str | None:
+    """Why nothing may be sent to a webhook, whose address may end with parameters."""
+    return url_problem(text.partition("?")[0], insecure, None)
+
+
 def _private(host: str) -> bool:
     """IP literals in any notation, and names that only mean something nearby."""
     host = host.rstrip(".").lower()
@@ -132,14 +137,17 @@ def _private(host: str) -> bool:
     return True
 
 
+def public_url_is_local(text: str) -> bool:
+    """Whether an address of ours is this very machine: there is no proxy in front then."""
+    try:
+        return ipaddress.ip_address(urlsplit(text).hostname or "").is_loopback
+    except ValueError:
+        return text.startswith(("http://localhost:", "http://localhost/"))
+
+
 def public_url_problem(text: str, insecure: Collection[str]) -> str | None:
     """Why platforms cannot be told this address of ours. Plain http is for loopback: a demonstration."""
-    try:
-        parts = urlsplit(text)
-        loopback = ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        loopback = text.startswith(("http://localhost:", "http://localhost/"))
-    if loopback:
+    if public_url_is_local(text):
         insecure = {*insecure, host_and_port(urlsplit(text))}
     return url_problem(text, insecure)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from crmsync.config import checks
 from crmsync.config.checks import Found
@@ -20,10 +20,12 @@ from crmsync.config.validate import Findings, is_url
 from crmsync.config.words import as_read, holds_secret, key_names, leaves, unknown_key
 from crmsync.connector import installed
 from crmsync.errors import ConfigError, Problem
+from crmsync.kirim.secrets import read_secrets_file
 from crmsync.kirim.settings import KirimSettings
 
 DAEMON: KeyPath = ("daemon",)
 KIRIM: KeyPath = ("kirim",)
+SECRETS_FILE: KeyPath = (*KIRIM, "webhook_secrets_file")
 LIVE_KEY = (
     "looks like a key for real customers, which must not be used while daemon.insecure_targets is set;"
     " remove one of them"
@@ -86,10 +88,10 @@ def _documents(path: Path, environ: Mapping[str, str], findings: Findings) -> li
         document, problems = read(each)
         findings.problems += problems
         raw += [document] if document else []
-    allowed = any(document.at((*DAEMON, "insecure_permissions")) is True for document in raw)
+    findings.open_files = any(document.at((*DAEMON, "insecure_permissions")) is True for document in raw)
     documents = []
     for document in raw:
-        resolved, problems = resolve(document, environ, open_files_allowed=allowed)
+        resolved, problems = resolve(document, environ, open_files_allowed=findings.open_files)
         findings.problems += problems
         documents.append(resolved)
     return documents
@@ -125,6 +127,9 @@ def _daemon(documents: Sequence[Document], findings: Findings) -> DaemonConfig:
         public_url=section.public_url and section.public_url.rstrip("/"),
         insecure_targets=findings.insecure,
         log=LogConfig(section.log.level, section.log.format),
+        alert_url=section.alert_url.get_secret_value() if section.alert_url else None,
+        disk_floor_mb=section.disk_floor_mb,
+        metrics=address(section.metrics) if section.metrics else None,
     )
 
 
@@ -132,6 +137,9 @@ def _check_daemon(document: Document, section: DaemonSection, findings: Findings
     place = (*DAEMON, "public_url")
     if section.public_url and (message := checks.public_url_problem(section.public_url, findings.insecure)):
         findings.problem(document, place, f"{message}, found {document.text(place)}")
+    place = (*DAEMON, "alert_url")
+    if section.alert_url and (message := checks.hook_problem(section.alert_url.get_secret_value(), findings.insecure)):
+        findings.problem(document, place, f"{message}, found in {document.text(place)}")
     place = (*DAEMON, "database")
     if checks.literal_password(document.text(place)):
         message = "the password must not be written into this file; write postgresql://user:${NAME}@host/database"
@@ -161,6 +169,8 @@ class _Draft:
         if "kirim" in self.document.root:
             kirim = self.findings.section(self.document, KIRIM, KirimSettings)
             self._remember_secrets(KIRIM, KirimSettings)
+            if kirim and kirim.webhook_secrets_file:
+                kirim = self._with_secrets_file(kirim, self.document.folder / Path(kirim.webhook_secrets_file))
         connections = self._connections(section.region if section else None)
         if section is None or kirim is None:
             return None
@@ -174,6 +184,30 @@ class _Draft:
             kirim=kirim,
             connections=connections,
         )
+
+    def _with_secrets_file(self, kirim: KirimSettings, named: Path) -> KirimSettings | None:
+        """The settings with the secrets of the file beside those of the key, and where the file really is.
+
+        A file that is not there yet is no mistake: until a rotation writes it, nothing is believed because of it.
+        """
+        path = named.expanduser().absolute()
+        try:
+            found = read_secrets_file(path, insecure=self.findings.open_files)
+        except ConfigError as error:
+            self.findings.problems += error.problems
+            return None
+        if not found and not kirim.webhook_secrets:
+            if path.exists():
+                self.findings.problem(
+                    self.document, SECRETS_FILE, f"the file {path} has no secret, and there is no other"
+                )
+                return None
+            message = f"there is no file {path} yet: until there is, no delivery of Kirim is believed"
+            self.findings.warnings.append(self.document.problem(SECRETS_FILE, message))
+        self.secrets += [Found(self.document, SECRETS_FILE, secret.key) for secret in found]
+        held = (*(secret.get_secret_value() for secret in kirim.webhook_secrets), *(secret.key for secret in found))
+        secrets = tuple(SecretStr(key) for key in dict.fromkeys(held))
+        return kirim.model_copy(update={"webhook_secrets": secrets, "webhook_secrets_file": str(path)})
 
     def _connections(self, region: str | None) -> tuple[ConnectionConfig, ...]:
         names = self.document.at(("connections",))

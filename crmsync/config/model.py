@@ -46,7 +46,8 @@ class LogConfig:
 class DaemonConfig:
     """What concerns the process, whatever tenants it serves.
 
-    `insecure_targets` are `host:port` that may be plain http or private: test systems only.
+    `insecure_targets` are `host:port` that may be plain http or private: test systems only. `metrics` None answers
+    on `listen`, to this machine only.
     """
 
     database: str = field(default="sqlite:///crmsync.db", repr=False)
@@ -54,6 +55,9 @@ class DaemonConfig:
     public_url: str | None = None
     insecure_targets: frozenset[str] = frozenset()
     log: LogConfig = LogConfig()
+    alert_url: str | None = field(default=None, repr=False)
+    disk_floor_mb: int = 200
+    metrics: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

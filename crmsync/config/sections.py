@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import phonenumbers
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from crmsync.config.model import Address, Start
 from crmsync.config.words import did_you_mean
@@ -151,4 +151,13 @@ class DaemonSection(_Section):
         default_factory=list, description="host:port that may be plain http or private; for test systems only"
     )
     insecure_permissions: bool = Field(False, description="accept secret files that others can read")
+    alert_url: SecretStr | None = Field(
+        None, description="a Slack-compatible webhook that is told when people are needed"
+    )
+    disk_floor_mb: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        200, description="free megabytes beside a SQLite file below which the daemon is not ready"
+    )
+    metrics: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description="where /metrics is served; by default on `listen`, to this machine only"
+    )
     log: LogSection = Field(LogSection.model_validate({}), description="logging")

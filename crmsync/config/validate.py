@@ -28,11 +28,15 @@ WRITTEN_OUT = (
 
 @dataclass(slots=True)
 class Findings:
-    """What one load has found so far. `insecure` are the targets that the daemon's section allows."""
+    """What one load has found so far. `insecure` are the targets that the daemon's section allows.
+
+    `open_files` says whether it accepts secret files that others can read.
+    """
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     insecure: frozenset[str] = frozenset()
+    open_files: bool = False
 
     def problem(self, document: Document, path: KeyPath, message: str) -> None:
         """Collects a mistake."""

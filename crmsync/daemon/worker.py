@@ -7,7 +7,6 @@ raise ends here, and here is the one place that catches everything.
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -17,18 +16,23 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from crmsync.core.retry import wait
+from crmsync import crash
+from crmsync.core.retry import rest
+from crmsync.daemon.alerts import Alert, nobody
 from crmsync.daemon.budgets import TokenBudget
 from crmsync.daemon.engine import Engine
+from crmsync.daemon.suspension import Suspensions
 from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import poll
 from crmsync.flows.reread import reread
-from crmsync.flows.sync import Surroundings, sync
+from crmsync.flows.settling import Surroundings
+from crmsync.flows.sync import sync
 from crmsync.flows.tenant import Tenant
+from crmsync.logs import place
 from crmsync.store import lanes
 from crmsync.store.database import Database
-from crmsync.store.lanes import Fence, Lane, Waiting, Work
+from crmsync.store.lanes import NEEDS_ENDPOINT, Fence, Lane, Waiting, Work
 from crmsync.store.records import KIRIM
 
 IDLE = 1.0
@@ -41,11 +45,15 @@ SHARE = 4
 CALLS = 16
 """Calls to platforms that may be on their way at once, over all lanes."""
 
+Tend = Callable[[Tenant, Work, Fence], None]
+"""A turn of `Work.WATCH` or `Work.SWEEP`."""
+TENDING = frozenset({Work.WATCH, Work.SWEEP})
+
 log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Works in the lanes of every tenant of this node."""
+    """Works in the lanes of every tenant of this node. Without `tend` subscriptions are not looked after."""
 
     def __init__(
         self,
@@ -55,7 +63,14 @@ class Worker:
         engine: Engine,
         clock: Callable[[], datetime],
         chance: Callable[[], float],
+        tend: Tend | None = None,
+        alert: Alert = nobody,
     ) -> None:
+        self.tick_seconds = 0.0
+        self.ticks = 0
+        self._tend = tend
+        self._alert = alert
+        self._suspensions = Suspensions(database, clock, chance, alert)
         self._database = database
         self._tenants = tenants
         self._budgets = budgets
@@ -67,10 +82,12 @@ class Worker:
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="tick", daemon=True)
         self._resting: set[Lane] = set()
+        self._store_failed = False
 
     def start(self) -> None:
         """Begins to tick."""
         self._resting = {Lane(row.tenant, row.endpoint, Work(row.work)) for row in self._database.read(lanes.states)}
+        self._suspensions.start()
         self._engine.run(self._turn)
         self._ticker.start()
 
@@ -86,10 +103,12 @@ class Worker:
     def stop(self, timeout: timedelta) -> bool:
         """Begins no more work and waits for what is on its way; says whether all of it came to an end."""
         self.drain()
+        crash.point("drain.begun")
         if self._ticker.is_alive():
             self._ticker.join(timeout.total_seconds())
         ended = self._engine.stop(timeout.total_seconds())
         self._calls.shutdown(wait=ended, cancel_futures=True)
+        crash.point("drain.ended")
         return ended
 
     def _tick_until_stopped(self) -> None:
@@ -97,7 +116,9 @@ class Worker:
             self._rung.clear()
             started = monotonic()
             again = self._tick()
-            pause = max(SHORTEST, SHARE * (monotonic() - started))
+            self.tick_seconds = monotonic() - started
+            self.ticks += 1
+            pause = max(SHORTEST, SHARE * self.tick_seconds)
             self._stopping.wait(pause)
             self._rung.wait(max(0.0, again - pause))
 
@@ -108,7 +129,12 @@ class Worker:
             waiting = self._database.read(lambda tx: lanes.waiting(tx, now))
         except StoreError as error:
             log.warning("store_unavailable", reason=str(error))
+            self._store_failed = True
+            self._alert("store_unavailable", "", f"{error}; senders are told to come again")
             return IDLE
+        if self._store_failed:
+            self._store_failed = False
+            self._alert("store_recovered", "", "the store takes and gives data again")
         mine = [work for work in waiting if self._concerns(work.lane)]
         ready = [work.lane for work in mine if self._ready(work, now)]
         self._engine.submit(ready)
@@ -119,6 +145,8 @@ class Worker:
         tenant = self._tenants.get(lane.tenant)
         if tenant is None or (lane.endpoint != KIRIM and lane.endpoint not in tenant.connections):
             return False
+        if lane.work in TENDING:
+            return self._tend is not None
         return lane.work is not Work.SYNC or (lane.endpoint != KIRIM and tenant.connections[lane.endpoint].live)
 
     def _ready(self, work: Waiting, now: datetime) -> bool:
@@ -133,6 +161,11 @@ class Worker:
     def _turn(self, lane: Lane, fence: Fence) -> None:
         """One turn in a lane. Whatever goes wrong, the lane rests and everything else goes on."""
         try:
+            if lane in self._resting and self._database.read(lambda tx: lanes.resting(tx, lane, self._clock())):
+                return  # a tick looked before the turn ended that put the lane to rest
+            if self._suspensions.keeps_back(lane):
+                return
+            crash.point("lane.turn")
             self._work(lane, fence)
             if lane in self._resting:
                 self._database.write(lambda tx: lanes.well(tx, lane))
@@ -143,10 +176,12 @@ class Worker:
         except StoreError as error:
             log.warning("store_unavailable", lane=str(lane), reason=str(error))
             self._stopping.wait(SOON)
+        except Suspend as error:
+            self._suspend(lane, error)
         except ConnectorError as error:
             self._rest(lane, error)
         except Exception as error:  # a fault of ours in one lane must not stop the others
-            log.error("lane_failed", lane=str(lane), error=type(error).__name__, at=_place(error))
+            log.error("lane_failed", lane=str(lane), error=type(error).__name__, at=place(error))
             self._rest(lane, Retry("internal error, see the log"))
         finally:
             self.wake()
@@ -159,32 +194,51 @@ class Worker:
             reread(self._database, tenant, lane.endpoint, fence, self._clock)
         elif lane.work is Work.POLL:
             poll(self._database, tenant, lane.endpoint, fence, self._clock)
+        elif lane.work is Work.PROBE:
+            self._suspensions.probe(tenant, lane.endpoint, fence)
+        elif lane.work in TENDING:
+            if self._tend is not None:
+                self._tend(tenant, lane.work, fence)
         else:
             connection = tenant.connections[lane.endpoint]
-            around = Surroundings(self._database, tenant, connection, fence, self._clock, self._chance)
+            failures = self._database.read(lambda tx: lanes.failures(tx, lane)) if lane in self._resting else 0
+            around = Surroundings(
+                self._database, tenant, connection, fence, self._clock, self._chance, failures, *self._waits_for(lane)
+            )
             sync(around, self._calls)
+
+    def _waits_for(self, lane: Lane) -> tuple[Suspend | None, bool]:
+        """Why nothing can be written to Kirim, and whether to be careful with who only just came back."""
+        own = self._suspensions.of(lane.tenant, lane.endpoint)
+        kirim = self._suspensions.of(lane.tenant, KIRIM)
+        waits = Suspend(kirim.reason, endpoint=KIRIM) if kirim is not None and not kirim.trial else None
+        return waits, own is not None or kirim is not None
+
+    def _suspend(self, lane: Lane, error: Suspend) -> None:
+        """The endpoint's lanes rest until a probe goes well. The watch and the sweep rest alone."""
+        if not error.endpoint and lane.work not in NEEDS_ENDPOINT:
+            self._rest(lane, error)
+            return
+        try:
+            self._suspensions.begin(lane.tenant, error.endpoint or lane.endpoint, error)
+        except StoreError as trouble:
+            log.warning("store_unavailable", lane=str(lane), reason=str(trouble))
 
     def _rest(self, lane: Lane, error: ConnectorError) -> None:
         """The lane waits as long as the error asks for; a suspended one is shown to people, and probed."""
         suspended = str(error) if isinstance(error, Suspend) else ""
 
-        def rest(tx: Connection) -> datetime:
+        def store(tx: Connection) -> datetime:
             attempts = lanes.failures(tx, lane) + 1
-            until = self._clock() + wait(error, attempts, self._chance())
+            until = self._clock() + rest(error, attempts, self._chance())
             lanes.rest(tx, lane, until, suspended)
             return until
 
         try:
-            until = self._database.write(rest)
+            until = self._database.write(store)
         except StoreError as trouble:
             log.warning("store_unavailable", lane=str(lane), reason=str(trouble))
             return
         self._resting.add(lane)
         told: dict[str, Any] = {"lane": str(lane), "reason": str(error), "until": until.isoformat(timespec="seconds")}
         log.warning("lane_suspended" if suspended else "lane_rests", **told)
-
-
-def _place(error: BaseException) -> str:
-    """Where an error was raised: files and lines only, since messages and locals may hold personal data."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))

@@ -1,7 +1,8 @@
 """Decides what a request to a webhook endpoint is answered, and stores what proved its origin. Parses nothing.
 
 The rule behind every answer: a delivery that may be real is either committed or answered so that its sender comes
-again (503, 429). Only what is clearly a stranger's gets a 4xx, because Kirim takes those as final.
+again (503, 429). Only what is clearly a stranger's gets a 4xx, because Kirim takes those as final. What claims to be
+a delivery and does not prove it goes to the quarantine, and is looked at again when secrets change.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from crmsync.errors import BadSignature, StoreError
-from crmsync.kirim.signature import looks_like_kirim
+from crmsync import crash
+from crmsync.errors import BadSignature, Doubt, StoreError
+from crmsync.flows.alarm import Alarm
+from crmsync.flows.belief import Verify, prove
+from crmsync.kirim.signature import HEADERS, looks_like_kirim, oddities
 from crmsync.model import Rate, WebhookRequest
+from crmsync.store.quarantine import Suspect
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -43,9 +48,13 @@ COMPRESSED = Answer(503, "compressed", retry_after=300)
 DRAINING = Answer(503, "draining", retry_after=5)
 OVERLOADED = Answer(503, "overloaded", retry_after=2)
 STORE_DOWN = Answer(503, "store_unavailable", retry_after=5)
+CROSS_TENANT = "cross_tenant"
 TOO_FAST = Answer(429, "too_fast", retry_after=1)
 UNVERIFIED_WAIT = 30
 """Seconds: a wrong secret takes a person to put right."""
+ENCODING = b"content-encoding"
+COMPARED = Rate(32 * 1024 * 1024, 1)
+"""Bytes that are hashed to learn whether a stranger to one tenant is another's: a kindness, and so it has a bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +62,16 @@ class Source:
     """One webhook endpoint: who may send to it.
 
     `verify` returns which secret matched or raises `BadSignature`. `looks_like` says whether a request claims to
-    come from this platform, by its headers.
+    come from this platform, by its headers. `evidence` are the headers that `verify` reads. `oddities` names what
+    the unsigned headers of a verified request say otherwise than its body; it is counted, and nothing else.
     """
 
     tenant: str
     name: str
-    verify: Callable[[WebhookRequest], str]
+    verify: Verify
     looks_like: Callable[[Headers], bool] = looks_like_kirim
+    evidence: frozenset[bytes] = HEADERS
+    oddities: Callable[[Headers, bytes], Iterable[str]] = oddities
 
 
 class Store(Protocol):
@@ -68,6 +80,12 @@ class Store(Protocol):
     async def append(self, tenant: str, source: str, body: bytes, received_at: datetime, secret: str) -> bool: ...
 
     async def knows(self, tenant: str, source: str, body: bytes) -> bool: ...
+
+
+class Quarantine(Protocol):
+    """Where requests go that did not prove themselves: `store.pen.Pen`. Never waits, never fails."""
+
+    def offer(self, suspect: Suspect) -> None: ...
 
 
 class Bucket:
@@ -80,34 +98,41 @@ class Bucket:
         self._tokens = float(rate.requests)
         self._filled_at = now
 
-    def take(self, now: float) -> bool:
-        """Whether there is a token left to take."""
+    def take(self, now: float, tokens: int = 1) -> bool:
+        """Whether there are so many tokens left to take."""
         gained = (now - self._filled_at) * self._rate.requests / self._rate.seconds
         self._tokens = min(float(self._rate.requests), self._tokens + gained)
         self._filled_at = now
-        if self._tokens < 1:
+        if self._tokens < tokens:
             return False
-        self._tokens -= 1
+        self._tokens -= tokens
         return True
 
 
 class Intake:
     """The gate of every webhook endpoint. Belongs to one event loop.
 
-    `counts` has (tenant, source, word) → answers; what no endpoint was found for counts under empty names.
+    `counts` has (tenant, source, word) → answers; what no endpoint was found for counts under empty names. `odd` counts
+    verified requests whose unsigned headers contradict their body.
     """
 
     def __init__(
         self,
         store: Store,
         sources: Iterable[Source],
+        quarantine: Quarantine,
         *,
         limits: Mapping[str, Rate] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        alert: Callable[[str, str, str], None] = lambda kind, tenant, text: None,
     ) -> None:
         self.draining = False
         self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.odd: Counter[tuple[str, str, str]] = Counter()
+        self.alarm = Alarm(monotonic, alert)
         self._store = store
+        self._quarantine = quarantine
+        self._comparing = Bucket(COMPARED, monotonic())
         self._monotonic = monotonic
         self._sources: dict[tuple[str, str], Source] = {}
         self._buckets: dict[str, Bucket] = {}
@@ -124,11 +149,24 @@ class Intake:
 
     def unknown_path(self, headers: Headers) -> Answer:
         """No endpoint there: perhaps a configuration lost it, so a delivery must not be refused for good."""
-        return self._counted(None, UNKNOWN_PATH if looks_like_kirim(headers) else NOT_FOUND)
+        if not looks_like_kirim(headers):
+            return self._counted(None, NOT_FOUND)
+        self.alarm.say("unknown_hook", reason=UNKNOWN_PATH.word)
+        return self._counted(None, UNKNOWN_PATH)
+
+    def not_offered(self, source: Source) -> Answer:
+        """What some platforms ask of an endpoint, and this one does not do."""
+        return self._counted(source, NOT_FOUND)
 
     def too_large(self, source: Source, headers: Headers) -> Answer:
         """A body over the limit."""
-        return self._counted(source, TOO_LARGE if source.looks_like(headers) else STRANGE_SIZE)
+        if not source.looks_like(headers):
+            return self._counted(source, STRANGE_SIZE)
+        length = next((value for name, value in headers if name == b"content-length"), b"unknown").decode("latin-1")
+        self.alarm.say(
+            "delivery_too_large", tenant=source.tenant, source=source.name, reason=TOO_LARGE.word, bytes=length[:20]
+        )
+        return self._counted(source, TOO_LARGE)
 
     def overloaded(self, source: Source) -> Answer:
         """More bodies at once than there is memory for."""
@@ -138,21 +176,23 @@ class Intake:
         """What can be said before the body is read; None to read it."""
         if method != "POST":
             return self._counted(source, WRONG_METHOD)
-        if self.draining:
-            return self._counted(source, DRAINING)
-        if _is_compressed(headers) and source.looks_like(headers):
-            return self._counted(source, COMPRESSED)
-        return None
+        return self._counted(source, DRAINING) if self.draining else None
 
     async def receive(self, source: Source, request: WebhookRequest) -> Answer:
         """The answer to a whole request; 200 only after the commit."""
+        if _is_compressed(request.headers) and source.looks_like(request.headers):
+            return self._counted(source, self._kept(source, request, COMPRESSED))
         try:
-            secret = source.verify(request)
+            secret = prove(source.verify, request)
         except BadSignature as doubt:
             return self._counted(source, await self._doubted(source, request, doubt))
+        self.alarm.succeeded(source.tenant, source.name)
+        for word in source.oddities(request.headers, request.body):
+            self.odd[source.tenant, source.name, word] += 1
         bucket = self._buckets.get(source.tenant)
         if bucket is not None and not bucket.take(self._monotonic()):
             return self._counted(source, TOO_FAST)
+        crash.point("hook.verified")
         try:
             new = await self._store.append(source.tenant, source.name, request.body, request.received_at, secret)
         except StoreError:
@@ -160,6 +200,7 @@ class Intake:
         return self._counted(source, STORED if new else KNOWN)
 
     async def _doubted(self, source: Source, request: WebhookRequest, doubt: BadSignature) -> Answer:
+        reason = doubt.doubt.value
         if doubt.authentic:
             try:
                 if await self._store.knows(source.tenant, source.name, request.body):
@@ -168,7 +209,32 @@ class Intake:
                 return STORE_DOWN
         elif not source.looks_like(request.headers):
             return STRANGER
-        return Answer(503, doubt.doubt.value, UNVERIFIED_WAIT)
+        elif doubt.doubt is Doubt.MISMATCH and self._is_anothers(source, request):
+            reason = CROSS_TENANT
+        return self._kept(source, request, Answer(503, reason, UNVERIFIED_WAIT), proved=doubt.authentic)
+
+    def _kept(self, source: Source, request: WebhookRequest, answer: Answer, *, proved: bool = False) -> Answer:
+        """Into the quarantine, with nothing but what a second look needs."""
+        headers = tuple((name, value) for name, value in request.headers if name in source.evidence or name == ENCODING)
+        kept = replace(request, headers=headers)
+        self._quarantine.offer(Suspect(source.tenant, source.name, answer.word, kept, proved))
+        self.alarm.failed(source.tenant, source.name, answer.word)
+        return answer
+
+    def _is_anothers(self, source: Source, request: WebhookRequest) -> bool:
+        """Whether another tenant's endpoint would have believed this; it goes to nobody all the same."""
+        for other in self._sources.values():
+            if other.name != source.name or other.tenant == source.tenant:
+                continue
+            if not self._comparing.take(self._monotonic(), len(request.body) + 1024):
+                return False
+            try:
+                prove(other.verify, request)
+            except BadSignature as doubt:
+                if not doubt.authentic:
+                    continue
+            return True
+        return False
 
     def _counted(self, source: Source | None, answer: Answer) -> Answer:
         self.counts[(source.tenant, source.name, answer.word) if source else ("", "", answer.word)] += 1
@@ -182,4 +248,4 @@ def carries(*names: bytes) -> Callable[[Headers], bool]:
 
 
 def _is_compressed(headers: Headers) -> bool:
-    return any(name == b"content-encoding" and value.strip().lower() != b"identity" for name, value in headers)
+    return any(name == ENCODING and value.strip().lower() != b"identity" for name, value in headers)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
 
+from crmsync import crash
 from crmsync.core.canonical import storable
-from crmsync.core.retry import ALONE_FROM
+from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
+from crmsync.core.trouble import Reason
 from crmsync.core.views import Source, Verdict, View
-from crmsync.errors import BadPayload
+from crmsync.errors import BadPayload, Retry
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Change, Item, Kind
 from crmsync.store import deliveries, records
@@ -22,7 +24,13 @@ from crmsync.store.lanes import Fence
 from crmsync.store.records import Observation
 
 BATCH = 200
-ATTEMPTS = 8
+BATCH_BYTES = 4 * 1024 * 1024
+PORTION = 200
+"""Items in one transaction. A delivery is stored whole, however many it has."""
+SUSPECTS = 4
+"""Deliveries that are worked on alone in one turn."""
+MIDDLE = 0.5
+"""No spread: the tries of one delivery need not avoid each other."""
 
 ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.NEW: Ending.APPLIED,
@@ -31,8 +39,8 @@ ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.OLD: Ending.SUPERSEDED,
     Verdict.UNCLEAR: Ending.REREAD,
 }
-BROKEN = "schema"
-"""The reason of an item that could not be read although its neighbours could."""
+BROKEN = frozenset({"schema", "unrouted"})
+"""The reasons of items that could not be read although their neighbours could, or belong to nobody configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +55,45 @@ class Read:
 def observe(database: Database, tenant: Tenant, source: str, fence: Fence, clock: Callable[[], datetime]) -> int:
     """Takes in the oldest deliveries of a source; says how many. Every one that is taken comes to an end.
 
-    A delivery that killed the process before is worked on alone, and is dead after a few starts.
+    A delivery that ended the process before is worked on alone and less and less often, and is dead after a few
+    starts.
     """
-    pending = database.write(lambda tx: deliveries.take(tx, tenant.id, source, BATCH, ALONE_FROM))
+    now = clock()
+    pending = database.write(
+        lambda tx: deliveries.take(
+            tx, tenant.id, source, BATCH, now, together=ALONE_FROM, alone=SUSPECTS, most_bytes=BATCH_BYTES
+        )
+    )
+    crash.point("observe.counted")
     spent = [delivery for delivery in pending if delivery.attempts > ATTEMPTS]
     healthy = [delivery for delivery in pending if delivery.attempts <= ALONE_FROM]
     suspects = [delivery for delivery in pending if ALONE_FROM < delivery.attempts <= ATTEMPTS]
-    batches: list[list[Read]] = [[Read(delivery, dead="attempts_exhausted") for delivery in spent]] if spent else []
-    if healthy:
-        batches.append([_parse(tenant, source, delivery) for delivery in healthy])
-    for reads in batches:
+    batches = [[Read(delivery, dead=Reason.EXHAUSTED.value) for delivery in spent]] if spent else []
+    for reads in (*batches, *_portions([_parse(tenant, source, delivery) for delivery in healthy])):
         _store(database, tenant, source, reads, fence, clock())
     for suspect in sorted(suspects, key=lambda delivery: delivery.attempts):
-        database.write(partial(deliveries.start, delivery=suspect))
+        until = clock() + wait(Retry("it ended the process"), suspect.attempts - ALONE_FROM, MIDDLE)
+        database.write(partial(deliveries.start, delivery=suspect, until=until))
         _store(database, tenant, source, [_parse(tenant, source, suspect)], fence, clock())
     return len(pending)
 
 
+def _portions(reads: Sequence[Read]) -> Iterator[list[Read]]:
+    """In transactions of a bounded number of items: while one is stored, no other tenant's is."""
+    portion: list[Read] = []
+    size = 0
+    for read in reads:
+        if portion and size + len(read.items) > PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(read)
+        size += len(read.items)
+    if portion:
+        yield portion
+
+
 def _parse(tenant: Tenant, source: str, delivery: Pending) -> Read:
+    crash.point("observe.parse", delivery.body)
     try:
         return Read(delivery, tenant.endpoint(source).parse(delivery.body))
     except BadPayload as error:
@@ -75,20 +104,25 @@ def _store(database: Database, tenant: Tenant, source: str, reads: Sequence[Read
     def store(tx: Connection) -> None:
         fence(tx)
         items = {item.key: (item, read.delivery.id) for read in reads for item in read.items}
+        forced = {read.delivery.id for read in reads if read.delivery.forced}
         known = deliveries.known_items(tx, tenant.id, source, items)
-        fresh = {key: item for key, (item, _) in items.items() if key not in known}
+        fresh = {key: item for key, (item, id) in items.items() if key not in known or id in forced}
         endings = _take_in(tx, tenant, source, fresh, now)
         ended = [EndedItem(key, item.type, items[key][1], endings[key], item.reason) for key, item in fresh.items()]
-        deliveries.end(tx, tenant.id, source, {read.delivery.id: read.dead for read in reads}, ended, now)
+        crash.point("observe.storing")
+        deliveries.end(tx, tenant.id, source, {read.delivery.id: read.dead for read in reads}, ended, now, forced)
+        if any(read.dead for read in reads):
+            crash.point("observe.dying")
 
     database.write(store)
+    crash.point("observe.stored")
 
 
 def _take_in(
     tx: Connection, tenant: Tenant, source: str, items: Mapping[str, Item], now: datetime
 ) -> dict[str, Ending]:
     """Every item's end. Stated records are observed; hints that tell us nothing new end here."""
-    endings = {key: Ending.DEAD if item.reason == BROKEN else Ending.IGNORED for key, item in items.items()}
+    endings = {key: Ending.DEAD if item.reason in BROKEN else Ending.IGNORED for key, item in items.items()}
     stated = {key: item.change for key, item in items.items() if item.change and item.change.record}
     observations = {
         key: Observation(change.record, Source.TOLD, f"{source}:{key}", change.partial)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from crmsync import crash
 from crmsync.core.views import Source
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Page
@@ -29,7 +30,9 @@ def poll(database: Database, tenant: Tenant, endpoint: str, fence: Fence, clock:
     seen = 0
     for feed in database.read(lambda tx: cursors.due(tx, tenant.id, endpoint, clock())):
         page = connector.changed(feed.kind, feed.position, feed.began_at)
+        crash.point("poll.answered")
         _store(database, tenant, endpoint, feed, page, fence, clock())
+        crash.point("poll.stored")
         seen += len(page.records)
     return seen
 
@@ -42,6 +45,7 @@ def _store(
         observations = [Observation(record, Source.TOLD, f"poll:{endpoint}") for record in page.records]
         followers = tenant.followers(feed.kind)
         records.observe(tx, tenant.id, endpoint, observations, now=now, followers=followers)
+        crash.point("poll.storing")
         cursors.save(tx, tenant.id, endpoint, feed, page.cursor, more=page.more, now=now)
 
     database.write(store)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from crmsync.store import deliveries, history, lanes, pairs
+from crmsync.store import chores, deliveries, history, lanes, pairs, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
 """The stretch over which rates are told."""
@@ -43,6 +43,7 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
             }
             for row in deliveries.item_counts(tx, since)
         ],
+        "quarantine": _quarantine(tx, now),
         "connections": [
             {
                 "tenant": row.tenant,
@@ -69,6 +70,8 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
             }
             for row in history.written_since(tx, since)
         ],
+        **_looked_after(tx),
+        "suspended": _suspended(tx),
         "resting": [
             {
                 "tenant": row.tenant,
@@ -81,6 +84,55 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
             for row in lanes.states(tx)
         ],
     }
+
+
+def _quarantine(tx: Connection, now: datetime) -> list[dict[str, Any]]:
+    """What waits to be proved, per endpoint and reason."""
+    return [
+        {
+            "tenant": row.tenant,
+            "source": row.source,
+            "reason": row.reason,
+            "rows": row.rows_,
+            "bytes": int(row.size),
+            "oldest": _moment(row.oldest),
+            "age_seconds": _lag(row.oldest, now),
+        }
+        for row in quarantine.counts(tx)
+    ]
+
+
+def dead_letters(tx: Connection) -> int:
+    """Everything of ours that was given up, in all tenants."""
+    return deliveries.dead(tx) + pairs.parked_count(tx)
+
+
+def _suspended(tx: Connection) -> list[dict[str, Any]]:
+    """The endpoints that cannot be used, or are being tried again."""
+    return [
+        {
+            "tenant": one.tenant,
+            "endpoint": one.endpoint,
+            "since": _moment(one.since),
+            "reason": one.reason,
+            "on_trial": one.trial,
+            "next_probe": _moment(one.look_at),
+            "probes": one.probes,
+        }
+        for one in suspensions.every(tx)
+    ]
+
+
+def _looked_after(tx: Connection) -> dict[str, list[dict[str, Any]]]:
+    """How the subscriptions at Kirim were seen last, and what the last sweep of each did."""
+    told: dict[str, list[dict[str, Any]]] = {"subscriptions": [], "sweeps": []}
+    for chore in chores.every(tx):
+        if chore.work is lanes.Work.SWEEP:
+            done_at = _moment(chore.done_at) if chore.done_at else None
+            told["sweeps"].append({"tenant": chore.tenant, "done_at": done_at, **(chore.state.get("swept") or {})})
+        elif chore.state:
+            told["subscriptions"].append({"tenant": chore.tenant, **chore.state})
+    return told
 
 
 def _lag(oldest: datetime | None, now: datetime) -> float:

@@ -12,6 +12,7 @@ from crmsync.errors import Reject
 from crmsync.http import Budget, wall_clock
 from crmsync.kirim.settings import KirimSettings, Paths
 from crmsync.kirim.wire import PAGE_LIMIT, Listing, Row, Wire, given
+from crmsync.outbound import PUBLIC, Reach
 
 BULK_LIMIT = 1000
 _NOWHERE = ("", ".", "..")
@@ -48,10 +49,16 @@ class Replayed:
 class KirimClient:
     """One organisation's API. Safe to use from several threads."""
 
-    def __init__(self, settings: KirimSettings, budget: Budget, clock: Callable[[], datetime] = wall_clock) -> None:
+    def __init__(
+        self,
+        settings: KirimSettings,
+        budget: Budget,
+        clock: Callable[[], datetime] = wall_clock,
+        reach: Reach = PUBLIC,
+    ) -> None:
         self._phone_paths = settings.paths is Paths.PHONE
         key = settings.api_key.get_secret_value()
-        self._wire = Wire(settings.base_url, key, budget, clock, settings.timeout_seconds)
+        self._wire = Wire(settings.base_url, key, budget, clock, settings.timeout_seconds, reach)
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -229,6 +236,11 @@ class KirimClient:
         """A further signing secret, in plain text this once."""
         path = _path("webhook_subscriptions", subscription_id, "secrets")
         return self._wire.one("POST", path, given(expires_in_hours=expires_in_hours), idempotency_key)
+
+    def secrets(self, subscription_id: str) -> Iterator[Row]:
+        """Its signing secrets, without their text. Not every host has this call: `Reject`."""
+        path = _path("webhook_subscriptions", subscription_id, "secrets")
+        return self._wire.walk(lambda cursor: self._wire.page(path, {}, cursor))
 
     def delete_secret(self, subscription_id: str, secret_id: str) -> None:
         """Stops signing with a secret; one that is gone is no error."""

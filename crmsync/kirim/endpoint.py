@@ -23,7 +23,7 @@ from crmsync.kirim.events import parse
 from crmsync.kirim.numbers import NumberBook
 from crmsync.kirim.reading import clean
 from crmsync.kirim.settings import KirimSettings, Paths
-from crmsync.kirim.signature import HEADER, Secret, verify
+from crmsync.kirim.signature import HEADER, OTHER_HEADER, Secret, verify
 from crmsync.kirim.walk import Position
 from crmsync.kirim.wire import READ, WRITE, Row
 from crmsync.model import (
@@ -44,9 +44,6 @@ from crmsync.model import (
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-OTHER_HEADER = b"x-kirim-signature-256"
-"""One page of Kirim's documents names the header so; the value is the same and proves as much."""
 
 FREE_READS, FREE_WRITES = Rate(600, 60), Rate(60, 60)
 """The documented limits of the free tier; the headers of the first answer tell of a better one."""
@@ -75,11 +72,13 @@ class Kirim(Connector[KirimSettings]):
 
     def __init__(self, settings: KirimSettings, around: Surroundings) -> None:
         super().__init__(settings, around)
-        self.client = KirimClient(settings, around.budget, around.clock)
+        self.client = KirimClient(settings, around.budget, around.clock, around.reach)
         self._wanted = around.wanted.get(Kind.CONTACT, frozenset())
         self._secrets = tuple(Secret.of(secret.get_secret_value()) for secret in settings.webhook_secrets)
         self._tolerance = timedelta(seconds=settings.tolerance_seconds)
+        self._oldest = timedelta(hours=settings.accept_stale_hours)
         self._numbers = NumberBook(settings.phone_number_ids if settings.paths is Paths.PHONE else ("",))
+        self._routed = frozenset(settings.phone_number_ids if settings.paths is Paths.PHONE else ())
         self._stripes = tuple(Lock() for _ in range(_STRIPES))
         self._pool = ThreadPoolExecutor(settings.parallel, thread_name_prefix="kirim")
 
@@ -243,11 +242,17 @@ class Kirim(Connector[KirimSettings]):
     def verify(self, request: WebhookRequest) -> str:
         """Checks the signature against every secret; returns the label of the one that matched."""
         values = request.header(HEADER) or request.header(OTHER_HEADER)
-        return verify(values, request.body, self._secrets, request.received_at, self._tolerance)
+        return verify(values, request.body, self._secrets, request.received_at, self._tolerance, self._oldest)
 
     def parse(self, body: bytes) -> Sequence[Item]:
         """Reads a verified body, and remembers which number a contact belongs to."""
-        items = parse(body, self._wanted, self._horizon(), accept_test_mode=self.settings.accept_test_mode)
+        items = parse(
+            body,
+            self._wanted,
+            self._horizon(),
+            accept_test_mode=self.settings.accept_test_mode,
+            numbers=self._routed,
+        )
         for item in items:
             record = item.change and item.change.record
             if record:

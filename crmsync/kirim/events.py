@@ -94,10 +94,14 @@ def parse(
     horizon: datetime | None = None,
     *,
     accept_test_mode: bool = False,
+    numbers: frozenset[str] = frozenset(),
 ) -> Sequence[Item]:
-    """The items of a body, in its order. Raises `BadPayload` when the body as a whole is not understood."""
+    """The items of a body, in its order. Raises `BadPayload` when the body as a whole is not understood.
+
+    `numbers` are the configured ones, if that matters: a contact of another number is nobody's.
+    """
     events = decode(body, wanted, horizon)
-    return tuple(item(event, accept_test_mode=accept_test_mode) for event in events)
+    return tuple(item(event, accept_test_mode=accept_test_mode, numbers=numbers) for event in events)
 
 
 def decode(body: bytes, wanted: frozenset[str] = frozenset(), horizon: datetime | None = None) -> Sequence[Event]:
@@ -127,11 +131,14 @@ def _as_meta(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"entry": [{"changes": [{"field": "messages", "value": data}]}]}
 
 
-def item(event: Event, *, accept_test_mode: bool = False) -> Item:
+def item(event: Event, *, accept_test_mode: bool = False, numbers: frozenset[str] = frozenset()) -> Item:
     """What the core makes of an event: a change of a record, or the reason why there is none."""
     if event.live is False and not accept_test_mode:
         return Item(event.key, event.type, reason="test_mode", at=event.at)
     if isinstance(event, ContactStated):
+        number = event.record.fields.get("phone_number_id")
+        if numbers and number is not None and number not in numbers:
+            return Item(event.key, event.type, reason="unrouted", at=event.at)
         change = Change(Kind.CONTACT, event.record.id, record=event.record, partial=event.partial)
         return Item(event.key, event.type, change, at=event.at)
     return Item(event.key, event.type, reason=_reason(event), at=event.at, origin=_origin(event))

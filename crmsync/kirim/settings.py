@@ -8,7 +8,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from crmsync.connector import ConnectorSettings
 from crmsync.model import Rate
@@ -42,13 +51,20 @@ class KirimSettings(ConnectorSettings):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     api_key: SecretStr = Field(description="An API key of the organisation (kdv_live_…)")
+    webhook_secrets_file: str | None = Field(
+        default=None, min_length=1, description="A file of further signing secrets, which a rotation rewrites"
+    )
     webhook_secrets: tuple[SecretStr, ...] = Field(
-        min_length=1, description="Every signing secret that is active, whole, whsec_ included"
+        default=(), validate_default=True, description="Every signing secret that is active, whole, whsec_ included"
     )
     base_url: str = Field(default=DEFAULT_BASE_URL, description="The API, version included")
     phone_number_ids: tuple[NumberId, ...] = Field(default=(), description="The numbers to keep in step, in quotes")
     paths: Paths = Field(default=Paths.PHONE, description="phone, or organisation for hosts of the first generation")
     tolerance_seconds: int = Field(default=300, ge=30, le=600, description="How old or early a signature may be")
+    accept_stale_hours: int = Field(
+        default=0, ge=0, le=48, description="How old a delivery may be that was never seen; 0 keeps it in quarantine"
+    )
+    reenable: bool = Field(default=True, description="Switch our webhook subscription on again when Kirim disabled it")
     accept_test_mode: bool = Field(default=False, description="Take events that say livemode: false")
     read_per_minute: int | None = Field(default=None, ge=1, description="Reads; asked from Kirim if absent")
     write_per_minute: int | None = Field(default=None, ge=1, description="Writes; asked from Kirim if absent")
@@ -65,7 +81,9 @@ class KirimSettings(ConnectorSettings):
 
     @field_validator("webhook_secrets")
     @classmethod
-    def _secrets_are_whole(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    def _secrets_are_whole(cls, values: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if not values and info.data.get("webhook_secrets_file", "") is None:
+            raise PydanticCustomError("missing", "at least one is needed, here or in webhook_secrets_file")
         secrets = [value.get_secret_value().strip() for value in values]
         for place, secret in enumerate(secrets, start=1):
             if not secret:

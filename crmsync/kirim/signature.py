@@ -16,13 +16,18 @@ from datetime import datetime, timedelta
 from crmsync.errors import BadSignature, Doubt
 
 HEADER = b"x-kirim-signature"
+OTHER_HEADER = b"x-kirim-signature-256"
+"""One page of Kirim's documents names the header so; the value is the same and proves as much."""
+HEADERS = frozenset({HEADER, OTHER_HEADER})
 TOLERANCE = timedelta(seconds=300)
 MOST_CANDIDATES = 16
 LONGEST_HEADER = 8192
+LARGEST_SEARCHED = 64 * 1024
 
 _USUAL = re.compile(rb"t=([0-9]{9,11})((?:,v1=[0-9a-fA-F]{64}){1,16})").fullmatch
 _TIME = re.compile(rb"[0-9]{9,11}").fullmatch
 _DIGEST = re.compile(rb"[0-9a-fA-F]{64}").fullmatch
+_ATTEMPT = re.compile(rb"[1-9]|1[0-9]").fullmatch
 _BLANK = re.compile(rb"\s").search
 
 
@@ -61,11 +66,12 @@ def verify(
     secrets: Sequence[Secret],
     received_at: datetime,
     tolerance: timedelta = TOLERANCE,
+    oldest: timedelta = timedelta(0),
 ) -> str:
     """The label of the secret that signed these bytes. Raises `BadSignature`.
 
     Every secret is tried against every candidate whatever matched before. Age is judged last, so that
-    authentic but stale can be told from forged.
+    authentic but stale can be told from forged; `oldest` lets what is older than the tolerance pass.
     """
     if not header_values:
         raise BadSignature(Doubt.MISSING)
@@ -81,7 +87,7 @@ def verify(
         raise BadSignature(Doubt.MISMATCH)
     age = int(received_at.timestamp()) - int(stamp)
     limit = tolerance.total_seconds()
-    if age > limit:
+    if age > max(limit, oldest.total_seconds()):
         raise BadSignature(Doubt.STALE)
     if age < -limit:
         raise BadSignature(Doubt.FUTURE)
@@ -92,6 +98,30 @@ def sign(secret: str, body: bytes, t: int) -> str:
     """The header value Kirim would send for this body: for self-tests and test doubles."""
     mac = hmac.digest(secret.encode(), b"%d.%b" % (t, body), "sha256")
     return f"t={t},v1={mac.hex()}"
+
+
+def oddities(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[str]:
+    """What the unsigned headers say otherwise than the signed body. Nothing is decided by it: it is only counted.
+
+    The body is searched, not parsed: every id and type that Kirim names in a header stands in it somewhere.
+    """
+    found = []
+    for name, value in headers:
+        if name == b"x-kirim-attempt":
+            if not _ATTEMPT(value):
+                found.append("odd_attempt")
+        elif name.startswith(b"x-kirim-") and len(body) <= LARGEST_SEARCHED and not _borne_out(name, value, body):
+            found.append("header_mismatch")
+    return found
+
+
+def _borne_out(name: bytes, value: bytes, body: bytes) -> bool:
+    """Whether the body bears out what a header says of it; Meta's bodies do not name the event."""
+    if name == b"x-kirim-event-id":
+        return bool(value) and b'"%b"' % value in body
+    if name == b"x-kirim-event":
+        return b'"%b"' % value in body or b'"entry"' in body
+    return name != b"x-kirim-source" or value != b"meta" or b'"entry"' in body
 
 
 def looks_like_kirim(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from crmsync.errors import ConnectorError, Reject, Retry
 from crmsync.http import Budget, Http, classify, retry_after
+from crmsync.outbound import PUBLIC, Reach
 
 PLATFORM = "kirim"
 PAGE_LIMIT = 100
@@ -50,9 +51,11 @@ class Wire:
         budget: Budget,
         clock: Callable[[], datetime],
         patience: float,
+        reach: Reach = PUBLIC,
     ) -> None:
         timeout = httpx.Timeout(patience, connect=min(5, patience))
-        self._http = Http(PLATFORM, base_url, {"Authorization": f"Bearer {api_key}"}, budget, timeout=timeout)
+        headers = {"Authorization": f"Bearer {api_key}"}
+        self._http = Http(PLATFORM, base_url, headers, budget, timeout=timeout, reach=reach)
         self._clock = clock
 
     def close(self) -> None:

@@ -77,14 +77,25 @@ class Story:
         self.outage: tuple[datetime, datetime] | None = None
         self.down = False
         self.settled = False
+        self.ended = False
         self.quiet_at: datetime | None = None
         self.late_events = 0
         self.kirim_people = KirimPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 0))
         self.hubspot_people = HubSpotPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 1))
         self._stage = stage
         self._random = Random(plan.seed)
-        self.contacts: list[str] = []
+        self._contacts: list[str] = []
         self._ended = threading.Event()
+
+    @property
+    def newcomers(self) -> int:
+        """Contacts that arrived."""
+        return len(self._contacts)
+
+    @property
+    def edits(self) -> int:
+        """What people of both sides did to contacts that were there."""
+        return sum(map(self.deeds, Deed))
 
     def deeds(self, deed: Deed) -> int:
         """How often people of either side did this."""
@@ -173,6 +184,7 @@ class Story:
         self.quiet_at = wall_clock()
         self._ended.wait(2 * self._stage.setting.poll_seconds)
         self._stage.check()
+        self.ended = True
 
     # -- inside
 
@@ -182,7 +194,7 @@ class Story:
 
     def _add(self, count: int, seconds: float) -> None:
         for _ in self._paced(count, seconds):
-            self.contacts.append(self.kirim_people.add())
+            self._contacts.append(self.kirim_people.add())
 
     def _work(self, seconds: float) -> None:
         """People of both sides edit, each at their own pace, at the same time."""
@@ -192,7 +204,7 @@ class Story:
             colleagues.result()
 
     def _edit_some(self, people: People, seconds: float) -> None:
-        contacts, random = list(self.contacts), Random(f"{self.plan.seed}{type(people).__name__}{self.phase}")
+        contacts, random = list(self._contacts), Random(f"{self.plan.seed}{type(people).__name__}{self.phase}")
         for _ in self._paced(round(seconds * self.plan.edits_per_second), seconds):
             people.edit(random.choice(contacts))
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from crmsync.sandbox.fields import FIELDS, Side, in_hubspot, in_kirim
 from crmsync.sandbox.stage import Stage
-
-RECENT = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +39,12 @@ class Glance:
 
 
 class Watch:
-    """Looks at the emulators only, from any thread. `peak` is the longest lag seen, `recent` how many fields were apart
-    at the latest looks."""
+    """Looks at the emulators only, from any thread. `peak` is the longest lag seen, `history` how many fields were
+    apart at each look."""
 
     def __init__(self, stage: Stage, clock: Callable[[], datetime]) -> None:
         self.peak = 0.0
-        self.recent: deque[int] = deque(maxlen=RECENT)
+        self.history: list[int] = []
         self._stage = stage
         self._clock = clock
         self._since: dict[tuple[str, str], datetime] = {}
@@ -63,7 +60,7 @@ class Watch:
         self._since = {key: self._since.get(key, now) for key in apart}
         lag = (now - min(self._since.values(), default=now)).total_seconds()
         self.peak = max(self.peak, lag)
-        self.recent.append(len(apart))
+        self.history.append(len(apart))
         return Glance(self._kirim(), self._crm(), len(apart), lag)
 
     def _apart(self) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 
@@ -38,10 +38,13 @@ def due(connection: Connection, tenant: str, endpoint: str, now: datetime) -> li
 def save(
     connection: Connection, tenant: str, endpoint: str, feed: Feed, position: str, *, more: bool, now: datetime
 ) -> None:
-    """The reading has come to `position`. With `more` the feed stays due. Call it where its rows are stored."""
+    """The reading has come to `position`. With `more` the feed stays due. Call it where its rows are stored.
+
+    A feed that was begun anew meanwhile keeps its beginning.
+    """
     connection.execute(
         update(_cursor)
-        .where(_this(tenant, endpoint, feed.kind, feed.name))
+        .where(_this(tenant, endpoint, feed.kind, feed.name), _cursor.c.began_at == feed.began_at)
         .values(position=position, more=more, read_at=now, **({} if more else {"due_at": NEVER}))
     )
 
@@ -62,6 +65,23 @@ def ring(connection: Connection, tenant: str, endpoint: str, kind: Kind, feed: s
             "more": False,
             "due_at": now,
         },
+    )
+
+
+def restart(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, feed: str, since: datetime, now: datetime
+) -> None:
+    """Reads a feed anew for what changed since then; a reading that has not ended keeps its earlier beginning."""
+    here = _this(tenant, endpoint, kind, feed)
+    row = connection.execute(select(_cursor).where(here)).first()
+    if row is not None and (row.due_at < NEVER or since == row.began_at):
+        since = min(since, row.began_at - timedelta(microseconds=1))  # another beginning: see `save`
+    began = {"position": None, "began_at": since, "more": False, "due_at": now}
+    connection.execute(
+        insert(connection, _cursor).on_conflict_do_update(
+            index_elements=["tenant", "endpoint", "kind", "feed"], set_=began
+        ),
+        {"tenant": tenant, "endpoint": endpoint, "kind": kind, "feed": feed, **began},
     )
 
 

@@ -30,6 +30,9 @@ class Backend(Protocol):
     @property
     def last_commit(self) -> float: ...
 
+    @property
+    def commits(self) -> int: ...
+
     def write(self, work: Callable[[Connection], T]) -> T: ...
 
     def submit(self, work: Callable[[Connection], Any], done: Done) -> None: ...
@@ -76,6 +79,11 @@ class Database:
     def last_commit(self) -> float:
         """When the latest durable commit of this handle was, on the monotonic clock; 0 before the first."""
         return self._backend.last_commit
+
+    @property
+    def commits(self) -> int:
+        """How many durable commits this handle made; on SQLite several transactions may share one."""
+        return self._backend.commits
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Runs `work` in one transaction and returns its result once the commit is durable.

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from crmsync import crash
 from crmsync.errors import StoreError, StoreUnavailable
 from crmsync.store.database import Database
 
@@ -125,6 +126,7 @@ class Inbox:
     def _hand_in(self, group: _Group) -> None:
         def work(connection: Connection) -> list[bool]:
             self._close(group)
+            crash.point("inbox.insert")
             return _insert(self._insert, connection, group.rows)
 
         def done(new: list[bool] | None, error: BaseException | None) -> None:
@@ -144,6 +146,8 @@ class Inbox:
 
     def _finished(self, group: _Group, new: list[bool], error: BaseException | None) -> None:
         """In the store's thread: one call into the loop for the whole group."""
+        if error is None:
+            crash.point("inbox.committed")
         with self._lock:
             self._rows -= len(group.rows)
             self._bytes -= group.size
@@ -220,6 +224,7 @@ def _insert_postgresql(connection: Connection, rows: Sequence[Row]) -> Iterable[
     driver: Any = connection.connection.driver_connection
     cursor = driver.execute(_UNNEST, [list(column) for column in zip(*rows, strict=True)], prepare=True, binary=True)
     names: list[Name] = cursor.fetchall()
+    crash.point("inbox.inserted")
     return None if len(names) == len(rows) else names
 
 

@@ -11,13 +11,15 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, literal, or_, select, union_all
 
 from crmsync.store import tables
-from crmsync.store.records import insert
+from crmsync.store.records import KIRIM, insert
 
 _lane = tables.LaneState.__table__  # type: ignore[attr-defined]
 _delivery = tables.Delivery.__table__  # type: ignore[attr-defined]
 _stale = tables.Stale.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 _cursor = tables.Cursor.__table__  # type: ignore[attr-defined]
+_chore = tables.Chore.__table__  # type: ignore[attr-defined]
+_suspension = tables.Suspension.__table__  # type: ignore[attr-defined]
 
 Fence = Callable[[Connection], None]
 """Raises `Fenced` inside a transaction whose lane belongs to another node by now."""
@@ -30,6 +32,13 @@ class Work(StrEnum):
     REREAD = "reread"  # its records that have to be read again
     POLL = "poll"  # its feed of changes
     SYNC = "sync"  # pairs to be decided and written
+    WATCH = "watch"  # its subscription, to be looked at
+    SWEEP = "sweep"  # deliveries that it gave up, to be asked for again
+    PROBE = "probe"  # whether it can be used again: its other lanes wait for that
+
+
+NEEDS_ENDPOINT = frozenset({Work.REREAD, Work.POLL, Work.SYNC})
+"""What rests while the endpoint is suspended. The watch and the sweep need less of it, and rest by themselves."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,7 +74,7 @@ def _waiting() -> Any:
             literal(1).label("amount"),
             now.label("oldest"),
         )
-        .where(_delivery.c.state == 0)
+        .where(_delivery.c.state == 0, or_(_delivery.c.not_before.is_(None), _delivery.c.not_before <= now))
         .distinct(),
         select(
             _stale.c.tenant, _stale.c.endpoint, literal(Work.REREAD.value), func.count(), func.min(_stale.c.first_at)
@@ -78,12 +87,23 @@ def _waiting() -> Any:
         select(_due.c.tenant, _due.c.connection, literal(Work.SYNC.value), func.count(), func.min(_due.c.first_at))
         .where(_due.c.not_before <= now)
         .group_by(_due.c.tenant, _due.c.connection),
+        select(_chore.c.tenant, literal(KIRIM), _chore.c.work, literal(1), now).where(_chore.c.due_at <= now),
+        select(_suspension.c.tenant, _suspension.c.endpoint, literal(Work.PROBE.value), literal(1), now).where(
+            _suspension.c.look_at <= now
+        ),
     ).subquery()
     same_lane = and_(
         _lane.c.tenant == sources.c.tenant, _lane.c.endpoint == sources.c.endpoint, _lane.c.work == sources.c.work
     )
     rested = or_(_lane.c.not_before.is_(None), _lane.c.not_before <= now)
-    return select(sources).outerjoin(_lane, same_lane).where(rested)
+    kept_back = and_(
+        _suspension.c.tenant == sources.c.tenant,
+        _suspension.c.endpoint == sources.c.endpoint,
+        _suspension.c.trial.is_(False),
+        sources.c.work.in_(sorted(NEEDS_ENDPOINT)),
+    )
+    joined = select(sources).outerjoin(_lane, same_lane).outerjoin(_suspension, kept_back)
+    return joined.where(rested, _suspension.c.tenant.is_(None))
 
 
 _WAITING = _waiting()
@@ -112,6 +132,12 @@ def rest(connection: Connection, lane: Lane, until: datetime, suspended: str = "
             "attempts": 1,
         },
     )
+
+
+def resting(connection: Connection, lane: Lane, now: datetime) -> bool:
+    """Whether the lane is to do nothing yet."""
+    here = and_(_lane.c.tenant == lane.tenant, _lane.c.endpoint == lane.endpoint, _lane.c.work == lane.work)
+    return connection.execute(select(_lane.c.tenant).where(here, _lane.c.not_before > now)).first() is not None
 
 
 def failures(connection: Connection, lane: Lane) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, not_, select, update
 
 from crmsync.core.decide import Agreed, Noted, Why
+from crmsync.core.retry import ALONE_FROM
+from crmsync.core.trouble import NONE, Reason, Trouble
 from crmsync.core.views import View
 from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
 from crmsync.store.records import KIRIM, chunks, fields_of, views
+
+SUSPECTS = 16
+"""Pairs that are taken for being worked on alone, in one turn."""
 
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
@@ -23,8 +28,8 @@ _due = tables.Due.__table__  # type: ignore[attr-defined]
 class Taken:
     """A due pair with all that deciding needs, at the revision it was taken.
 
-    `attempts` counts the starts without an end, this one included. `kirim` and `crm` are None where the record
-    was never seen.
+    `attempts` counts the starts without an end, this one included; `failures` the ends in passing trouble. `kirim`
+    and `crm` are None where the record was never seen.
     """
 
     kind: Kind
@@ -33,10 +38,12 @@ class Taken:
     looked_up: bool
     revision: int
     attempts: int
+    failures: int
     cause: str
     first_at: datetime
     base: Mapping[str, Agreed]
     noted: Mapping[str, Noted]
+    trouble: Trouble
     kirim: View | None
     crm: View | None
 
@@ -45,8 +52,8 @@ class Taken:
 class Ended:
     """How the work on one pair ended, to be stored in the transaction of its effects.
 
-    `again_at` keeps the pair due, not before then. `error` non-empty with no `again_at` parks it until one of its
-    views changes.
+    `again_at` keeps the pair due, not before then. `error` non-empty with no `again_at` parks it, for a `reason`, until
+    one of its views changes.
     """
 
     kind: Kind
@@ -57,14 +64,31 @@ class Ended:
     base: Mapping[str, Agreed]
     noted: Mapping[str, Noted]
     error: str = ""
+    reason: Reason | str = ""
+    trouble: Trouble = NONE
     again_at: datetime | None = None
     attempts: int = 0
+    failures: int = 0
 
 
-def take(connection: Connection, tenant: str, endpoint: str, limit: int, now: datetime) -> list[Taken]:
-    """The pairs that have been due longest. The attempt is counted here, before any work on them begins."""
-    here = and_(_due.c.tenant == tenant, _due.c.connection == endpoint)
-    rows = connection.execute(
+def take(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    limit: int,
+    now: datetime,
+    *,
+    together: int = ALONE_FROM,
+    alone: int = SUSPECTS,
+) -> list[Taken]:
+    """The pairs that have been due longest: at most `limit`, and `alone` of those suspected.
+
+    The attempt is counted here, before any work on them begins. Suspected are those past `together` attempts or
+    failures. They are not worked on in company: `start` counts their attempts, one by one, so that none is charged
+    with the harm that another does.
+    """
+    calm = and_(_pair.c.attempts < together, _pair.c.failures < together)
+    oldest = (
         select(
             _due.c.kind,
             _due.c.kirim_id,
@@ -74,22 +98,32 @@ def take(connection: Connection, tenant: str, endpoint: str, limit: int, now: da
             _pair.c.crm_id,
             _pair.c.looked_up,
             _pair.c.attempts,
+            _pair.c.failures,
             _pair.c.base,
             _pair.c.noted,
+            _pair.c.trouble,
         )
         .join_from(_due, _pair, _same_pair())
-        .where(here, _due.c.not_before <= now)
+        .where(_due.c.tenant == tenant, _due.c.connection == endpoint, _due.c.not_before <= now)
         .order_by(_due.c.first_at)
-        .limit(limit)
-    ).all()
-    if rows:
+    )
+    counted = connection.execute(oldest.where(calm).limit(limit)).all()
+    suspected = connection.execute(oldest.where(not_(calm)).limit(alone)).all()
+    if counted:
         connection.execute(
             _one_pair(tenant, endpoint).values(attempts=_pair.c.attempts + 1),
-            [{"of_kind": row.kind, "of_id": row.kirim_id} for row in rows],
+            [{"of_kind": row.kind, "of_id": row.kirim_id} for row in counted],
         )
+    rows = [*counted, *suspected]
     return [
         pair for kind in {row.kind for row in rows} for pair in _with_views(connection, tenant, endpoint, kind, rows)
     ]
+
+
+def start(connection: Connection, tenant: str, endpoint: str, pair: Taken, until: datetime) -> None:
+    """Work on a pair that is worked on alone begins. If the process ends by it, it rests until then."""
+    give_back(connection, tenant, endpoint, [replace(pair, attempts=pair.attempts + 1)])
+    put_off(connection, tenant, endpoint, {(pair.kind, pair.kirim_id): until})
 
 
 def pairs(connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]) -> list[Taken]:
@@ -121,8 +155,11 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
             base=bindparam("to_base"),
             noted=bindparam("to_noted"),
             attempts=bindparam("to_attempts"),
+            failures=bindparam("to_failures"),
             parked=bindparam("to_parked"),
             error=bindparam("to_error"),
+            reason=bindparam("to_reason"),
+            trouble=bindparam("to_trouble"),
             synced_at=now,
         ),
         [
@@ -134,8 +171,11 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
                 "to_base": {name: [agreed.kirim, agreed.crm] for name, agreed in pair.base.items()},
                 "to_noted": {name: [note.why, note.kirim, note.crm] for name, note in pair.noted.items()},
                 "to_attempts": pair.attempts,
+                "to_failures": pair.failures,
                 "to_parked": bool(pair.error) and pair.again_at is None,
                 "to_error": pair.error,
+                "to_reason": pair.reason if pair.error and pair.again_at is None else "",
+                "to_trouble": pair.trouble.document() if pair.trouble != NONE else None,
             }
             for pair in ended
         ],
@@ -226,6 +266,11 @@ def parked(connection: Connection, limit: int) -> list[Any]:
     )
 
 
+def parked_count(connection: Connection) -> int:
+    """How many pairs cannot go on."""
+    return int(connection.execute(select(func.count()).where(_pair.c.parked)).scalar_one())
+
+
 def linked_to(connection: Connection, tenant: str, kind: Kind, kirim_id: str) -> list[Any]:
     """Every pair of one Kirim record, over all connections."""
     return list(
@@ -281,10 +326,12 @@ def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, r
             looked_up=row.looked_up,
             revision=row.revision,
             attempts=row.attempts + 1,
+            failures=row.failures,
             cause=row.cause,
             first_at=row.first_at,
             base={name: Agreed(*_values(both)) for name, both in row.base.items()},
             noted={name: Noted(Why(note[0]), *_values(note[1:])) for name, note in row.noted.items()},
+            trouble=Trouble.of(row.trouble),
             kirim=kirim.get(row.kirim_id),
             crm=crm.get(row.crm_id),
         )

@@ -30,6 +30,8 @@ class Postgresql:
 
     def __init__(self, url: URL, *, node: str) -> None:
         self.last_commit = 0.0
+        self.commits = 0
+        self._counting = threading.Lock()
         self._appends = ThreadPoolExecutor(1, thread_name_prefix="store-append")
         self._closing = threading.Event()
         try:
@@ -37,6 +39,7 @@ class Postgresql:
                 url,
                 isolation_level="READ COMMITTED",
                 pool_pre_ping=True,
+                hide_parameters=True,  # neither in its log nor in its errors
                 pool_size=8,
                 max_overflow=24,
                 pool_timeout=5,
@@ -57,12 +60,17 @@ class Postgresql:
                 with self._engine.begin() as connection:
                     result = work(connection)
                 self.last_commit = time.monotonic()
+                with self._counting:
+                    self.commits += 1
                 return result
             except DBAPIError as error:
                 if _state(error) not in REPEATABLE or attempt == TRIES:
                     raise translated(error) from error
             except PoolTimeout as error:
                 raise StoreUnavailable("every connection to PostgreSQL is busy") from error
+            except Exception as error:  # the inbox speaks to the driver itself, whose errors are not SQLAlchemy's
+                if getattr(error, "sqlstate", None) not in REPEATABLE or attempt == TRIES:
+                    raise
         raise AssertionError("unreachable")
 
     def submit(self, work: Callable[[Connection], Any], done: Callable[..., None]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, or_, select, text, update
+from sqlalchemy import Connection, and_, case, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crmsync.core.canonical import storable
@@ -20,6 +20,7 @@ from crmsync.model import Fields, Kind, Record
 from crmsync.store import tables
 
 KIRIM = "kirim"
+REVIVED = ("first_at", "not_before", "attempts", "failures", "error", "reason")
 CHUNK = 500
 """Ids in one IN list: below every database's limit of parameters."""
 
@@ -36,17 +37,6 @@ class Observation:
     cause: str
     partial: bool = False
     basis: View | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StaleRecord:
-    """A record to be read again, at the revision it was asked for."""
-
-    kind: Kind
-    id: str
-    revision: int
-    attempts: int
-    cause: str
 
 
 _view = tables.View.__table__  # type: ignore[attr-defined]
@@ -314,8 +304,11 @@ def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str
         "base": {},
         "noted": {},
         "attempts": 0,
+        "failures": 0,
         "parked": False,
         "error": "",
+        "reason": "",
+        "trouble": None,
     }
 
 
@@ -367,14 +360,19 @@ def _first_revision(now: datetime) -> int:
 def mark_stale(
     connection: Connection, tenant: str, endpoint: str, kind: Kind, causes: Mapping[str, str], now: datetime
 ) -> None:
-    """Records, by their endpoint's id, that have to be read again."""
+    """Records, by their endpoint's id, that have to be read again. One that was given up is tried anew."""
     if not causes:
         return
     new = insert(connection, _stale)
+    dead = _stale.c.reason != ""
     connection.execute(
         new.on_conflict_do_update(
             index_elements=["tenant", "endpoint", "kind", "id"],
-            set_={"revision": _stale.c.revision + 1, "cause": new.excluded.cause},
+            set_={
+                "revision": _stale.c.revision + 1,
+                "cause": new.excluded.cause,
+                **{name: case((dead, new.excluded[name]), else_=_stale.c[name]) for name in REVIVED},
+            },
         ),
         [
             {
@@ -386,63 +384,13 @@ def mark_stale(
                 "first_at": now,
                 "not_before": now,
                 "attempts": 0,
+                "failures": 0,
+                "reason": "",
+                "error": "",
                 "cause": cause,
             }
             for id, cause in sorted(causes.items())
         ],
-    )
-
-
-def take_stale(connection: Connection, tenant: str, endpoint: str, limit: int, now: datetime) -> list[StaleRecord]:
-    """The records of an endpoint that are to be read, oldest first. Counts the attempt."""
-    rows = connection.execute(
-        select(_stale)
-        .where(_stale.c.tenant == tenant, _stale.c.endpoint == endpoint, _stale.c.not_before <= now)
-        .order_by(_stale.c.first_at)
-        .limit(limit)
-    ).all()
-    taken = [StaleRecord(Kind(row.kind), row.id, row.revision, row.attempts + 1, row.cause) for row in rows]
-    if taken:
-        connection.execute(
-            update(_stale)
-            .where(
-                _stale.c.tenant == tenant,
-                _stale.c.endpoint == endpoint,
-                _stale.c.kind == bindparam("of_kind"),
-                _stale.c.id == bindparam("of_id"),
-            )
-            .values(attempts=_stale.c.attempts + 1),
-            [{"of_kind": record.kind, "of_id": record.id} for record in taken],
-        )
-    return taken
-
-
-def drop_stale(connection: Connection, tenant: str, endpoint: str, read: Sequence[StaleRecord]) -> None:
-    """They were read; whichever was marked again meanwhile stays."""
-    if read:
-        connection.execute(
-            delete(_stale).where(
-                _stale.c.tenant == tenant,
-                _stale.c.endpoint == endpoint,
-                _stale.c.kind == bindparam("of_kind"),
-                _stale.c.id == bindparam("of_id"),
-                _stale.c.revision == bindparam("at_revision"),
-            ),
-            [{"of_kind": record.kind, "of_id": record.id, "at_revision": record.revision} for record in read],
-        )
-
-
-def put_off_stale(connection: Connection, tenant: str, endpoint: str, record: StaleRecord, until: datetime) -> None:
-    """One record could not be read just now."""
-    connection.execute(
-        update(_stale)
-        .where(
-            _stale.c.tenant == tenant,
-            _stale.c.endpoint == endpoint,
-            _stale.c.kind == record.kind,
-            _stale.c.id == record.id,
-        )
-        .values(not_before=until)
     )
 
 

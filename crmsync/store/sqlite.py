@@ -68,6 +68,11 @@ class Sqlite:
         """See `Database.last_commit`."""
         return self._writer.last_commit if self._writer else 0.0
 
+    @property
+    def commits(self) -> int:
+        """See `Database.commits`."""
+        return self._writer.commits if self._writer else 0
+
     def write(self, work: Callable[[Connection], T]) -> T:
         """See `Database.write`."""
         return self._writing().run(work)
@@ -126,6 +131,7 @@ class Sqlite:
                 self._path, isolation_level=None, check_same_thread=False, cached_statements=192
             ),
             poolclass=pool,
+            hide_parameters=True,  # neither in its log nor in its errors
             **pooling,
         )
 

@@ -66,10 +66,12 @@ class Delivery(SQLModel, table=True):
             "tenant",
             "source",
             "id",
+            "not_before",
             sqlite_where=text("state = 0"),
             postgresql_where=text("state = 0"),
         ),
         Index("delivery_done", "received_at", sqlite_where=text("state = 1"), postgresql_where=text("state = 1")),
+        Index("delivery_dead", "received_at", sqlite_where=text("state > 1"), postgresql_where=text("state > 1")),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
@@ -82,13 +84,40 @@ class Delivery(SQLModel, table=True):
     state: int = 0  # DeliveryState
     attempts: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     reason: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    not_before: datetime | None = Field(default=None, sa_column=Column(Instant))  # for what killed the process
+    forced: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # 1: its items count as new, though known
+
+
+class Quarantined(SQLModel, table=True):
+    """A request that claimed to be a delivery and did not prove it, byte for byte, with what a second look needs."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        Index("quarantine_key", "tenant", "source", "key", unique=True),
+        Index("quarantine_ring", "tenant", "received_at", "size"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    tenant: str
+    source: str
+    key: bytes = Field(sa_column=Column(LargeBinary(32), nullable=False))
+    reason: str
+    path: str
+    headers: Any = Field(sa_column=Column(Document, nullable=False))
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    received_at: datetime = Field(sa_column=Column(Instant, nullable=False))
 
 
 class SeenItem(SQLModel, table=True):
     """One thing a delivery said, and how it ended. Its key is remembered longer than any sender can repeat it."""
 
     __tablename__ = "item"
-    __table_args__ = (Index("item_delivery", "delivery_id"), Index("item_at", "at"))
+    __table_args__ = (
+        Index("item_delivery", "delivery_id"),
+        Index("item_at", "at"),
+        Index("item_dead", "at", sqlite_where=text("outcome = 'dead'"), postgresql_where=text("outcome = 'dead'")),
+    )
 
     tenant: str = Field(primary_key=True)
     source: str = Field(primary_key=True)
@@ -153,9 +182,12 @@ class Pair(SQLModel, table=True):
     looked_up: bool = False
     base: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
     noted: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
-    attempts: int = 0
+    attempts: int = 0  # starts without an end: what killed the process counts too
+    failures: int = 0  # ends that were passing trouble, in a row
     parked: bool = False
     error: str = ""
+    reason: str = ""  # core.trouble.Reason: why it is parked, in one word
+    trouble: Any = Field(default=None, sa_column=Column(Document))  # what was sent and answered, without values
     synced_at: datetime | None = Field(default=None, sa_column=Column(Instant))
 
 
@@ -188,7 +220,10 @@ class Stale(SQLModel, table=True):
     revision: int = Field(sa_column=Column(BigInteger, nullable=False))
     first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
-    attempts: int = 0
+    attempts: int = 0  # starts without an end: what killed the process counts too
+    failures: int = 0  # ends that were passing trouble, in a row
+    reason: str = ""  # core.trouble.Reason: why it is read no more
+    error: str = ""
     cause: str = ""
 
 
@@ -203,6 +238,20 @@ class LaneState(SQLModel, table=True):
     not_before: datetime | None = Field(default=None, sa_column=Column(Instant))
     suspended: str = ""
     attempts: int = 0
+
+
+class Suspension(SQLModel, table=True):
+    """An endpoint whose credential or account is the trouble, or was until lately: see `store.suspensions`."""
+
+    __tablename__ = "suspension"
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    since: datetime = Field(sa_column=Column(Instant, nullable=False))
+    reason: str
+    look_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    probes: int = 0
+    trial: bool = False
 
 
 class Cursor(SQLModel, table=True):
@@ -255,4 +304,29 @@ class Fire(SQLModel, table=True):
     name: str = Field(primary_key=True)
     slot: datetime = Field(sa_column=Column(Instant, primary_key=True))
     node: str
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class Chore(SQLModel, table=True):
+    """What is looked after now and then for a tenant: when it is due, when it was done, and what came of it."""
+
+    __tablename__ = "chore"
+
+    tenant: str = Field(primary_key=True)
+    work: str = Field(primary_key=True)  # store.lanes.Work
+    due_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    done_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+    state: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+
+
+class Replay(SQLModel, table=True):
+    """A dead delivery of Kirim's that it was asked to send again, and how often that was done for its event."""
+
+    __tablename__ = "replay"
+    __table_args__ = (Index("replay_event", "tenant", "event"), Index("replay_at", "at"))
+
+    tenant: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)  # Kirim's id of the delivery
+    event: str = ""
+    times: int
     at: datetime = Field(sa_column=Column(Instant, nullable=False))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from crmsync import crash
 from crmsync.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Writer:
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self.last_commit = 0.0
+        self.commits = 0
         self._connect = connect
         self._connection: Connection | None = connect()
         self._jobs: deque[Job] = deque()
@@ -109,6 +111,7 @@ class Writer:
                 self._commit_single(self._singles.popleft())
             if self._jobs:
                 self._commit_group(self._jobs.popleft())
+        crash.point("store.closing")
         if self._connection is not None:
             self._connection.close()
 
@@ -132,6 +135,7 @@ class Writer:
             if connection.in_transaction():  # SQLAlchemy begins one for its own statements
                 connection.commit()
             self.last_commit = time.monotonic()
+            self.commits += 1
         except BaseException as error:  # like an executor's: whatever it is belongs to who waits
             failure = translated(error)
             self._recover()
@@ -150,9 +154,11 @@ class Writer:
                 job = self._jobs.popleft() if self._jobs and time.monotonic() < deadline else None
             connection.commit()
             self.last_commit = time.monotonic()
+            self.commits += 1
         except BaseException as error:  # like an executor's: whatever it is belongs to those who wait
             trouble = translated(error)
-            ended = [(each, None, trouble) for each, _, _ in ended] or [(job, None, trouble)] if job else []
+            waiting = [each for each, _, _ in ended] or ([] if job is None else [job])
+            ended = [(each, None, trouble) for each in waiting]
             self._recover()
         for each, result, failure in ended:
             each.done(result, failure)
@@ -169,6 +175,8 @@ class Writer:
             return
         try:
             connection.rollback()
+            driver: Any = connection.connection.driver_connection
+            driver.rollback()  # SQLAlchemy lets go of a transaction whose commit failed, SQLite does not
         except (DBAPIError, sqlite3.Error):
             self._connection = None
             connection.invalidate()

@@ -6,7 +6,8 @@ On SQLite the daemon is the only process that writes, so a command that changes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +15,14 @@ from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from crmsync.flows import report
+from crmsync.flows import dead, report
 from crmsync.flows.resync import resync
 from crmsync.flows.tenant import Tenant
+from crmsync.store import chores
 from crmsync.store.database import Database
+from crmsync.store.lanes import Work
 
 
 def application(
@@ -28,8 +31,10 @@ def application(
     wake: Callable[[], None],
     clock: Callable[[], datetime],
     live: Callable[[], Mapping[str, Any]],
+    *,
+    routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """`GET /status` and `POST /resync`. `live` adds to the status what only the process knows."""
+    """`GET /status`, `POST /resync`, `/sweep` and `/dead`. `live` adds to the status what only the process knows."""
 
     async def status(request: Request) -> JSONResponse:
         told = await asyncio.to_thread(database.read, lambda tx: report.status(tx, clock()))
@@ -48,6 +53,29 @@ def application(
         wake()
         return JSONResponse({"records": marked})
 
+    async def sweep(request: Request) -> JSONResponse:
+        asked: Any = await request.json()
+        tenant = str(asked.get("tenant"))
+        if tenant not in tenants:
+            return JSONResponse({"error": "no such tenant"}, 404)
+        rung = clock()
+        await asyncio.to_thread(database.write, lambda tx: chores.ring(tx, tenant, Work.SWEEP, rung, afresh=True))
+        wake()
+        return JSONResponse({"rung_at": rung.isoformat()})
+
+    async def dead_letters(request: Request) -> JSONResponse:
+        asked: Any = await request.json()
+        action, names = dead.Action(asked["action"]), [str(name) for name in asked["names"]]
+        outcome = await asyncio.to_thread(dead.act, database, action, names, clock, force=bool(asked.get("force")))
+        wake()
+        return JSONResponse(asdict(outcome))
+
     return Starlette(
-        routes=[Route("/status", status), Route("/resync", read_again, methods=["POST"])],
+        routes=[
+            Route("/status", status),
+            Route("/resync", read_again, methods=["POST"]),
+            Route("/sweep", sweep, methods=["POST"]),
+            Route("/dead", dead_letters, methods=["POST"]),
+            *routes,
+        ],
     )

@@ -24,16 +24,26 @@ PROBE_PATIENCE = 2.0
 
 
 class Readiness:
-    """Whether a delivery that came now would be committed: a write was, lately, and we are not on our way out."""
+    """Whether a delivery that came now would be committed: a write was, lately, there is room on the disk, and we are
+    not on our way out.
+    """
 
-    def __init__(self, database: Database, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        monotonic: Callable[[], float] = time.monotonic,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.draining = False
+        self._has_room = has_room
         self._database = database
         self._monotonic = monotonic
         self._probing = asyncio.Lock()
 
     async def check(self) -> bool:
         """Commits a probe only if nothing was committed lately, and never two at a time."""
+        if not self._has_room():
+            return False
         if self.draining or self._probing.locked():
             return not self.draining and self._is_fresh()
         async with self._probing:
@@ -60,9 +70,10 @@ class Site:
         *,
         routes: Sequence[BaseRoute] = (),
         body_limit: int = BODY_LIMIT,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.intake = intake
-        self.readiness = Readiness(database)
+        self.readiness = Readiness(database, has_room=has_room)
         pages = Starlette(
             routes=[Route("/livez", self._livez), Route("/readyz", self._readyz), *routes],
             exception_handlers={404: self._not_found, 405: self._not_found},

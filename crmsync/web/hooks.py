@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
 from typing import Any
 
+from crmsync import crash
 from crmsync.flows.intake import Answer, Intake
 from crmsync.model import WebhookRequest
 
@@ -67,7 +68,9 @@ class Hooks:
             answer, whole = await self._answer(scope, receive)
         except Gone:
             return
+        crash.point("hook.answer")
         await reply(send, answer, close=not whole)
+        crash.point("hook.answered")
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[Answer, bool]:
         """The answer, and whether the request was read to its end."""
@@ -76,6 +79,9 @@ class Hooks:
         headers = scope["headers"]
         if source is None:
             return self._intake.unknown_path(headers), False
+        if scope["method"] == "GET" and b"hub.challenge" in scope["query_string"]:
+            return self._intake.not_offered(source), False
+        crash.point("hook.head")
         early = self._intake.before_body(source, scope["method"], headers)
         if early is not None:
             return early, False
@@ -85,6 +91,7 @@ class Hooks:
             return self._intake.too_large(source, headers), False
         except Overloaded:
             return self._intake.overloaded(source), False
+        crash.point("hook.body")
         return await self._intake.receive(source, self._request(scope, body)), True
 
     def _request(self, scope: Scope, body: bytes) -> WebhookRequest:

@@ -32,7 +32,7 @@ OVERHEAD_LIMIT = 128 * 1024
 CONNECTIONS = 2048
 BACKLOG = 1024
 KEEP_ALIVE = 65
-DRAIN = 8
+DRAIN = 6
 SWITCH = 0.0005
 QUIET = 10.0
 """Seconds in which the server says the same thing once: a flood of bad requests is no flood of log lines."""

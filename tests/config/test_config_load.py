@@ -154,7 +154,10 @@ daemon:
         ("    token:", "    owners: [ann]\n    token:", [
             "a.yaml:10: connections.crm.owners: must be keys and values, found a list"
         ]),
-        ('["${KIRIM_SECRET}"]', "[]", ["a.yaml:6: kirim.webhook_secrets: must have at least 1 entry"]),
+        ('["${KIRIM_SECRET}"]', "[]", [
+            "a.yaml:6: kirim.webhook_secrets: is missing"
+            " (Every signing secret that is active, whole, whsec_ included)"
+        ]),
         ("    token:", "    code: abc\n    token:", [
             "a.yaml:10: connections.crm.code: must have the form ^[0-9]+$, found abc"
         ]),

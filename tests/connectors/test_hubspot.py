@@ -22,6 +22,7 @@ from crmsync.model import FieldType, Kind, Rate, Ref, Write, Written
 from crmsync.sandbox.emulator import Call, Exchange, Reply
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.hubspot import HubSpotEmulator, Partial
+from crmsync.testing.loopback import LOOPBACK
 
 TOKEN = "pat-eu1-sandbox"
 KEY = "kirim_contact_id"
@@ -76,7 +77,7 @@ def hubspot(account: HubSpotEmulator, budget: Notes) -> Iterator[HubSpot]:
 
 def connect(url: str, budget: Notes, wanted: frozenset[str] = WANTED, **settings: Any) -> HubSpot:
     given = HubSpot.Settings(**{"access_token": TOKEN, "base_url": url, "timeout_seconds": 5, **settings})
-    return HubSpot(given, Surroundings("acme", "hubspot", "https://x", budget, {Kind.CONTACT: wanted}))
+    return HubSpot(given, Surroundings("acme", "hubspot", "https://x", budget, {Kind.CONTACT: wanted}, reach=LOOPBACK))
 
 
 def row(number: int, **fields: Any) -> Write:

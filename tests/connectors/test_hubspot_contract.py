@@ -16,6 +16,7 @@ from crmsync.sandbox.faults import Trouble as Wire
 from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator, Partial, sign
 from crmsync.testing.contract import Batches, ConnectorContract, Writes  # type: ignore[attr-defined]
 from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
+from crmsync.testing.loopback import LOOPBACK
 
 HOOK_URL = "https://sync.example.com/hooks/acme/hubspot"
 TOKEN, SECRETS = "pat-eu1-0000-secret", ("client-secret-0000", "client-secret-1111")
@@ -141,7 +142,8 @@ class HubSpotFake:
         wanted = {sample.text, sample.other, "email", "phone", "createdate", "jobtitle", "lifecyclestage"}
         keys = {"access_token": TOKEN, "client_secrets": SECRETS, "base_url": self.account.url}
         settings = HubSpot.Settings.model_validate({**keys, "timeout_seconds": 0.4})
-        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), {Kind.CONTACT: frozenset(wanted)})
+        fields = {Kind.CONTACT: frozenset(wanted)}
+        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), fields, reach=LOOPBACK)
         connector = HubSpot(settings, around)
         connector.schema()  # read before the first write in any case; the kit's faults are meant for the write
         return connector

@@ -17,6 +17,7 @@ from crmsync.model import Fields, Kind, Record, Ref, Write
 from crmsync.sandbox.emulator import Call, Reply
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.hubspot import HubSpotEmulator
+from crmsync.testing.loopback import LOOPBACK
 
 TOKEN = "pat-eu1-sandbox"
 KEY = "kirim_contact_id"
@@ -35,7 +36,8 @@ def account() -> Iterator[HubSpotEmulator]:
 
 def connect(account: HubSpotEmulator, *wanted: str) -> HubSpot:
     settings = HubSpot.Settings.model_validate({"access_token": TOKEN, "base_url": account.url})
-    around = Surroundings("acme", "hubspot", "https://x", Unlimited(), {Kind.CONTACT: frozenset(wanted)})
+    fields = {Kind.CONTACT: frozenset(wanted)}
+    around = Surroundings("acme", "hubspot", "https://x", Unlimited(), fields, reach=LOOPBACK)
     return HubSpot(settings, around)
 
 

@@ -72,6 +72,7 @@ def worlds(draw: st.DrawFn) -> World:
         if draw(st.booleans()):
             base[rule.kirim] = Agreed(draw(VALUES), draw(VALUES))
     exists = draw(st.integers(0, 4))
+    base = base if exists else {}  # nothing was ever agreed on with a record that is not there
     spelling = {side: draw(st.sampled_from(PLATFORMS)) for side in Side}
     region = draw(st.sampled_from([None, "ID"]))
     return World(Rules(Kind.CONTACT, tuple(fields), region), PairView(kirim, crm if exists else None, base), spelling)

@@ -77,6 +77,18 @@ def test_an_item_is_applied_once_however_often_it_is_delivered(home: Household) 
     assert states(home) == [(DeliveryState.DONE, "")] * 4
 
 
+def test_a_hint_that_was_followed_is_not_followed_again(home: Household) -> None:
+    body = said("k1", home.crm.add(None, {"name": "Ana"}), home.clock())
+    home.crm.take_hooks()
+    home.arrive("crm", body)
+    home.observe("crm")
+    home.reread("crm")
+    home.arrive("crm", body + b" ")
+    home.observe("crm")
+
+    assert home.stale("crm") == {}
+
+
 def test_old_news_and_news_of_the_same_age_end_as_such(home: Household) -> None:
     at = home.clock()
     version = at.isoformat()
@@ -131,6 +143,7 @@ def test_a_delivery_that_raises_is_dead_after_its_attempts_and_takes_no_other_wi
             home.observe("crm")
         except RuntimeError:
             raised += 1
+        home.clock.advance(timedelta(minutes=1))
 
     assert raised == ATTEMPTS
     assert states(home) == [(DeliveryState.DEAD, "attempts_exhausted")] + [(DeliveryState.DONE, "")] * 5

@@ -13,11 +13,12 @@ import pytest
 from support.household import RULES, Crm, CrmConnector, Household
 
 from crmsync.connector import Outcome
-from crmsync.core.retry import ALONE_FROM, ATTEMPTS
+from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES
 from crmsync.errors import ConnectorError, Fenced, Reject, Retry, Suspend, Throttled
 from crmsync.model import Kind, Record, Ref, Write, Written
-from crmsync.store import pairs
+from crmsync.store import lanes, pairs
 from crmsync.store.database import Database
+from crmsync.store.lanes import Work
 from crmsync.store.records import KIRIM
 from crmsync.testing.fake import Trouble
 
@@ -267,15 +268,16 @@ def test_an_input_that_moved_while_it_was_refused_is_tried_at_once(database: Dat
 @pytest.mark.parametrize(
     "trouble", [429, 500, 503, Trouble.RESET, Trouble.LOST, Trouble.TIMEOUT, Trouble.CUT, Trouble.HTML]
 )
-def test_passing_trouble_rests_the_pair_and_goes_away(home: Household, trouble: Any) -> None:
+def test_passing_trouble_rests_the_lane_and_goes_away(home: Household, trouble: Any) -> None:
     id = home.add(name="Ana")
     home.arrive_all()
     home.observe(KIRIM)
     home.crm.fail_next(trouble, skip=1)  # the lookup goes well
-    home.sync()
+    with pytest.raises(Retry):
+        home.sync()
 
-    assert home.row(id).attempts == 1
-    assert home.due()[id].not_before == home.clock() + timedelta(seconds=1)
+    assert (home.row(id).attempts, home.row(id).failures) == (0, 0)
+    assert home.due()[id].not_before > home.clock()
     assert home.sync() == 0
     home.settle()
     assert home.partner(id).fields["name"] == "Ana"
@@ -287,7 +289,8 @@ def test_a_write_without_an_answer_is_in_the_history(home: Household) -> None:
     home.arrive_all()
     home.observe(KIRIM)
     home.crm.fail_next(Trouble.LOST, skip=1)
-    home.sync()
+    with pytest.raises(Retry):
+        home.sync()
     home.settle()
 
     assert home.history(id, "name")[0].outcome == "unanswered"
@@ -346,27 +349,79 @@ def test_a_row_of_a_suspended_credential_is_never_given_up(database: Database) -
     assert home.partner(id).fields["name"] == "Ana"
 
 
-def test_a_pair_is_parked_when_its_attempts_are_used_up(database: Database) -> None:
-    home = scripted(database, *[lambda write: Retry("busy")] * (ATTEMPTS + 5))
+class Choking(CrmConnector):
+    """Fails whenever a certain name is in the batch, and says no more than that it failed."""
+
+    def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
+        if any(write.fields.get("name") == "poison" for write in writes):
+            self.crm.calls.append(tuple(writes))
+            return [Retry("internal error", ambiguous=True)] * len(writes)
+        return super().upsert(kind, writes)
+
+
+def test_a_record_that_the_platform_chokes_on_stands_alone_and_is_parked(database: Database) -> None:
+    crm = Crm()
+    crm.connector = Choking
+    home = Household(database, crms={"crm": crm})
+    healthy = [home.add(name=f"n{number}") for number in range(30)]
+    bad = home.add(name="poison")
+    for _ in range(20):
+        home.arrive_all()
+        for one in home.database.read(lambda tx: lanes.waiting(tx, home.clock())):
+            home.turn(one.lane.work, one.lane.endpoint)
+        home.clock.advance(timedelta(minutes=1))
+
+    assert all(home.partner(id) for id in healthy)
+    assert home.due().keys() == {bad}
+
+    for _ in range(2 * FAILURES):  # others go well meanwhile, so its failures are its own
+        home.add(name="another")
+        home.arrive_all()
+        home.observe(KIRIM)
+        home.turn(Work.SYNC, "crm")
+        home.clock.advance(timedelta(minutes=16))
+        if home.row(bad).parked:
+            break
+
+    assert home.row(bad).parked
+    assert "given up" in home.row(bad).error
+
+
+def test_an_outage_is_counted_against_no_record_and_probed_with_little(database: Database) -> None:
+    home = scripted(database)
+    ids = [home.add(name=f"n{number}") for number in range(100)]
+    home.arrive_all()
+    home.observe(KIRIM)
+    home.crm.script = [lambda write: Retry("busy")] * 60
+    for _ in range(8):
+        with pytest.raises(Retry):
+            home.sync()
+        home.clock.advance(timedelta(minutes=16))
+
+    assert max(len(call) for call in home.crm.calls[-4:]) == 1
+    assert {home.row(id).failures for id in ids} == {0}
+
+    home.crm.script = []
+    home.crm.calls.clear()
+    home.settle()
+    assert all(home.partner(id) for id in ids)
+    assert len(home.crm.calls) <= 4 + 100 // 20 + 1
+
+
+def test_a_pair_whose_starts_never_end_is_parked(database: Database) -> None:
+    home = scripted(database)
     id = home.add(name="Ana")
+    home.arrive_all()
+    home.observe(KIRIM)
+    for _ in range(ATTEMPTS):  # taken and begun, and then the process was killed
+        (taken,) = home.database.write(lambda tx: pairs.take(tx, "acme", "crm", 10, home.clock()))
+        if taken.attempts > ALONE_FROM:
+            home.database.write(lambda tx, taken=taken: pairs.start(tx, "acme", "crm", taken, home.clock()))
     home.settle()
 
     assert home.row(id).parked
     assert "given up" in home.row(id).error
-    assert len(home.crm.calls) == ATTEMPTS
-
-
-def test_pairs_that_failed_before_are_worked_on_alone(database: Database) -> None:
-    home = scripted(database, *[lambda write: Retry("busy")] * ALONE_FROM)
-    for number in range(3):
-        home.add(name=f"n{number}")
-    home.arrive_all()
-    home.observe(KIRIM)
-    for _ in range(ALONE_FROM + 1):
-        home.sync()
-        home.clock.advance(timedelta(minutes=1))
-
-    assert [len(call) for call in home.crm.calls] == [3] * ALONE_FROM + [1, 1, 1]
+    assert home.crm.calls == []
 
 
 def test_a_lookup_that_is_refused_parks_only_its_own_pair(database: Database) -> None:
@@ -517,24 +572,44 @@ def test_a_fenced_transaction_changes_nothing(home: Household) -> None:
 
 def test_a_turn_ends_only_when_every_batch_has_ended(home: Household) -> None:
     """Else the lane would be left while a write of it is still on its way."""
-    home.executor = ThreadPoolExecutor(4)
+    failed, released = threading.Event(), threading.Event()
+    ended: list[int] = []
+
+    class Staggered(ThreadPoolExecutor):
+        """The first batch fails at once, the others end later."""
+
+        def submit(self, work: Any, /, *arguments: Any) -> Any:  # type: ignore[override]
+            return super().submit(self._flush, self._count(), work, *arguments)
+
+        def _count(self) -> int:
+            self.seen = getattr(self, "seen", -1) + 1
+            return self.seen
+
+        def _flush(self, number: int, work: Any, *arguments: Any) -> Any:
+            if number:
+                released.wait(10)
+            try:
+                return work(*arguments)
+            finally:
+                ended.append(number)
+
+    def fence(tx: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            threading.Timer(0.1, released.set).start()
+            raise Fenced("lost")
+
+    home.executor = Staggered(4)
     for number in range(40):
         home.add(name=f"n{number}")
     home.arrive_all()
     home.observe(KIRIM)
-    first = threading.Event()
-
-    def fail_first(tx: Any) -> None:
-        if not first.is_set():
-            first.set()
-            raise Fenced("lost")
-
-    home.fence = fail_first  # type: ignore[method-assign]
-    home.crm.meanwhile = [lambda: first.wait(10)]
+    home.fence = fence  # type: ignore[method-assign]
     with pytest.raises(Fenced):
         home.sync()
-    home.executor.shutdown()
 
+    assert sorted(ended) == [0, 1]
+    home.executor.shutdown()
     assert len(home.due()) == 20
     assert len(home.crm.records()) == 1 + 40
 

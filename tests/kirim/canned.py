@@ -12,6 +12,7 @@ from crmsync.connector import Surroundings
 from crmsync.kirim.settings import KirimSettings
 from crmsync.model import Kind
 from crmsync.sandbox.emulator import Call, Emulator, Reply
+from crmsync.testing.loopback import LOOPBACK
 
 KEY = "kdv_live_" + "k" * 24
 SECRET = "whsec_" + "s" * 32
@@ -85,4 +86,5 @@ def settings(url: str, **more: Any) -> KirimSettings:
 def around(budget: Any, *wanted: str) -> Surroundings:
     """What the endpoint is given besides."""
     names = frozenset(wanted or {"name", "email", "metadata.crm_id"})
-    return Surroundings("acme", "kirim", "https://hooks.example/hooks/acme/kirim", budget, {Kind.CONTACT: names})
+    url = "https://hooks.example/hooks/acme/kirim"
+    return Surroundings("acme", "kirim", url, budget, {Kind.CONTACT: names}, reach=LOOPBACK)

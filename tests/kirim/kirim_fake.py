@@ -20,6 +20,7 @@ from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.kirim import KirimEmulator
 from crmsync.sandbox.kirim.records import Contact, new_id
 from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
+from crmsync.testing.loopback import LOOPBACK
 
 SECRETS = ("whsec_" + "f" * 32, "whsec_" + "s" * 32)
 NUMBERS = (("106540352242922", "+62 851-1760-0829"), ("222222222222222", "+62 811-222-222"))
@@ -62,9 +63,8 @@ class KirimFake:
                 "timeout_seconds": 0.7,
             }
         )
-        around = Surroundings(
-            "acme", "kirim", "https://hooks.example/hooks/acme/kirim", Unlimited(), {Kind.CONTACT: WANTED}, self.now
-        )
+        url = "https://hooks.example/hooks/acme/kirim"
+        around = Surroundings("acme", "kirim", url, Unlimited(), {Kind.CONTACT: WANTED}, self.now, LOOPBACK)
         return Kirim(settings, around)
 
     def close(self) -> None:

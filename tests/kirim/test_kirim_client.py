@@ -16,6 +16,7 @@ from crmsync.kirim.client import KirimClient, Limits
 from crmsync.sandbox.emulator import Call, Reply
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.kirim import Behaviour, KirimEmulator
+from crmsync.testing.loopback import LOOPBACK
 
 CONTACT = "ctc_01HXYZABCDEFGHJKMNPQRSTVWX"
 
@@ -34,7 +35,7 @@ def budget() -> RecordingBudget:
 
 @pytest.fixture
 def client(kirim: KirimEmulator, budget: RecordingBudget) -> Iterator[KirimClient]:
-    made = KirimClient(settings(kirim.url), budget)
+    made = KirimClient(settings(kirim.url), budget, reach=LOOPBACK)
     yield made
     made.close()
 
@@ -46,7 +47,7 @@ def canned() -> Iterator[Callable[[Callable[[Call], Reply]], tuple[Canned, Kirim
     def open_both(answer: Callable[[Call], Reply]) -> tuple[Canned, KirimClient]:
         server = Canned(answer)
         server.start()
-        client = KirimClient(settings(server.url), Unlimited())
+        client = KirimClient(settings(server.url), Unlimited(), reach=LOOPBACK)
         opened.extend((client.close, server.stop))
         return server, client
 
@@ -105,7 +106,7 @@ def test_a_refused_question_about_a_proper_id_is_no_absence(kirim: KirimEmulator
 
 def test_the_older_paths_have_no_number(kirim: KirimEmulator) -> None:
     made = kirim.create_contact("+628111111111", name="Ana")
-    client = KirimClient(settings(kirim.url, paths="organisation", phone_number_ids=[]), Unlimited())
+    client = KirimClient(settings(kirim.url, paths="organisation", phone_number_ids=[]), Unlimited(), reach=LOOPBACK)
     found = client.contact("", made)
     rows = list(client.contacts(""))
     client.close()
@@ -240,7 +241,7 @@ def test_a_limit_that_is_no_number_is_not_told(header: str) -> None:
     answer = Reply(200, {"data": {}}, {"X-RateLimit-Limit": header.encode().decode("latin-1")})
     server = Canned(lambda call: Reply(200, answer.body, {**answer.headers, "X-RateLimit-Remaining": "5"}))
     with server:
-        client = KirimClient(settings(server.url), budget)
+        client = KirimClient(settings(server.url), budget, reach=LOOPBACK)
         client.me()
         client.close()
     assert budget.observed == []
@@ -369,7 +370,7 @@ def test_a_get_without_a_connection_is_tried_three_times_and_a_post_once() -> No
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         budget = RecordingBudget()
-        client = KirimClient(settings(f"http://127.0.0.1:{taken.getsockname()[1]}"), budget)
+        client = KirimClient(settings(f"http://127.0.0.1:{taken.getsockname()[1]}"), budget, reach=LOOPBACK)
         with pytest.raises(Retry) as read:
             client.me()
         with pytest.raises(Retry) as written:
@@ -391,7 +392,7 @@ def test_a_door_that_opens_again_is_gone_through(kirim: KirimEmulator, client: K
                 kirim.server.accept()
 
     budget = OpensOnSecondTry()
-    patient = KirimClient(settings(kirim.url), budget)
+    patient = KirimClient(settings(kirim.url), budget, reach=LOOPBACK)
     assert patient.me()
     patient.close()
     assert len(budget.taken) == 2
@@ -407,7 +408,7 @@ def test_a_write_whose_answer_is_lost_is_ambiguous(kirim: KirimEmulator, client:
 
 
 def test_the_key_is_in_no_error(kirim: KirimEmulator) -> None:
-    client = KirimClient(settings(kirim.url, api_key="kdv_live_wrong"), Unlimited())
+    client = KirimClient(settings(kirim.url, api_key="kdv_live_wrong"), Unlimited(), reach=LOOPBACK)
     with pytest.raises(Suspend) as caught:
         client.me()
     client.close()

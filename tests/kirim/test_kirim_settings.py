@@ -44,7 +44,7 @@ def test_secrets_are_trimmed_and_kept_once() -> None:
 @pytest.mark.parametrize(
     ("secrets", "said"),
     [
-        ([], "at least 1 item"),
+        ([], "at least one is needed"),
         ([""], "secret 1 is blank"),
         ([SECRET, "  \n"], "secret 2 is blank"),
         (["whsec_short"], "secret 1 is shorter than 24"),

@@ -46,6 +46,8 @@ def test_a_lane_that_rests_is_not_waiting_until_its_time(database: Database) -> 
     database.write(lambda tx: lanes.rest(tx, SYNC, until, "expired"))
 
     assert waiting(database) == {}
+    assert database.read(lambda tx: lanes.resting(tx, SYNC, START))
+    assert not database.read(lambda tx: lanes.resting(tx, SYNC, until))
     assert waiting(database, until) == {SYNC: 3}
     assert database.read(lambda tx: lanes.failures(tx, SYNC)) == 2
     assert [(row.endpoint, row.suspended) for row in database.read(lanes.states)] == [("crm", "expired")]

@@ -24,7 +24,8 @@ from crmsync.flows.observe import observe
 from crmsync.flows.poll import CHANGES, poll
 from crmsync.flows.reread import reread
 from crmsync.flows.resync import resync
-from crmsync.flows.sync import Surroundings, sync
+from crmsync.flows.settling import Surroundings
+from crmsync.flows.sync import sync
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.model import Fields, FieldType, Kind, Record, Write
 from crmsync.store import cursors, history, lanes, pairs, records, tables
@@ -148,6 +149,7 @@ class Household:
         self.tenant = Tenant("acme", self.kirim.connect(connection=KIRIM), connections)
         self.wire: list[tuple[str, bytes]] = []
         self.fence_breaks = 0
+        self.failures: dict[str, int] = {}
         self.executor = Inline()
 
     @property
@@ -206,12 +208,22 @@ class Household:
     def sync(self, name: str = "crm") -> int:
         """One turn of writing."""
         connection = self.tenant.connections[name]
-        around = Surroundings(self.database, self.tenant, connection, self.fence, self.clock, lambda: 0.5)
-        return sync(around, self.executor)
+        failures = self.failures.get(name, 0)
+        around = Surroundings(self.database, self.tenant, connection, self.fence, self.clock, lambda: 0.5, failures)
+        try:
+            done = sync(around, self.executor)
+        except (Retry, Suspend):
+            self.failures[name] = failures + 1
+            raise
+        if done:
+            self.failures[name] = 0
+        return done
 
     def turn(self, work: Work, endpoint: str) -> ConnectorError | Fenced | None:
         """One turn of any kind; what ends it early is returned, as the daemon would let the lane rest."""
         turns = {Work.OBSERVE: self.observe, Work.REREAD: self.reread, Work.POLL: self.poll, Work.SYNC: self.sync}
+        if work not in turns:
+            return None  # other people's lanes
         try:
             turns[work](endpoint)
         except (Retry, Suspend, Fenced) as error:

@@ -15,6 +15,7 @@ from crmsync.kirim.signature import Secret, sign, verify
 from crmsync.model import Rate
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
+from crmsync.store.pen import Pen
 from crmsync.web.app import Site
 from crmsync.web.server import Protocol
 
@@ -59,7 +60,7 @@ class Node:
     def __init__(self, url, limits=None, **options):
         self.database = Database.open(url)
         self.inbox = Inbox(self.database)
-        self.intake = Intake(self.inbox, SOURCES, limits=limits)
+        self.intake = Intake(self.inbox, SOURCES, Pen(self.database, lambda: NOW, pause=0), limits=limits)
         self.site = Site(self.intake, self.database, lambda: NOW, body_limit=LIMIT)
         self.seen = 0
         self.running = Running(self._application, draining=self.site.drain, **options)
@@ -178,7 +179,7 @@ ANSWERS = {
     "kirim by its user agent": ({"User-Agent": "Kirim-Webhook/1.0"}, 503, "missing_signature"),
     "empty signature": ({"X-Kirim-Signature": ""}, 503, "malformed"),
     "forged": (FORGED, 503, "mismatch"),
-    "another tenant's secret": (signed(secret="whsec_other"), 503, "mismatch"),
+    "another tenant's secret": (signed(secret="whsec_other"), 503, "cross_tenant"),
     "another body": (signed(body=BODY + b" "), 503, "mismatch"),
     "two hours old": (signed(t=T - 7200), 503, "stale"),
     "ten minutes ahead": (signed(t=T + 600), 503, "future"),

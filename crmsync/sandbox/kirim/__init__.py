@@ -68,7 +68,9 @@ class KirimEmulator(Emulator):
         self.human = Ledger()
         self.organization_id = new_id(self.random, "org")
         self.sender = Sender(self.outbox, self.behaviour, self.random, clock, self.lock)
-        self.subscriptions = Subscriptions(self.behaviour, self.random, clock, self.sender.send)
+        self.subscriptions = Subscriptions(
+            self.behaviour, self.random, clock, lambda delivery: self.sender.send(delivery)
+        )
         self.workspace = Workspace(self.behaviour, self.random, clock, self.subscriptions.publish, numbers)
         self._buckets: dict[str, tuple[float, datetime]] = {}
         self._stored: dict[str, tuple[datetime, str, Reply]] = {}

@@ -60,6 +60,10 @@ class Behaviour:
     """Failed deliveries in a row after which a subscription is switched off; the first generation says 20."""
     expiring_secret: str = "new"
     """Which secret `expires_in_hours` limits when another is made: new, or previous."""
+    secrets_shown: str = "embedded"
+    """Where the secrets of a subscription are listed: embedded in it, beside it, or nowhere."""
+    bare_deliveries: bool = False
+    """Whether a delivery in a list shows neither its event nor what it repeats."""
     resign: bool = True
     """Whether each attempt is signed anew."""
     signature_skew: int = 0

@@ -166,6 +166,8 @@ class Subscriptions:
 
     def list_secrets(self, call: Call) -> Reply:
         """GET /v1/webhook_subscriptions/{id}/secrets"""
+        if self._behaviour.secrets_shown == "nowhere":
+            raise refuse(404, "resource_not_found", "No such route")
         shown = [self._secret_shown(one) for one in self._known(call).secrets]
         return Reply(200, {"data": shown, "has_more": False, "next_cursor": None})
 
@@ -283,6 +285,7 @@ class Subscriptions:
 
     def _shown(self, one: Subscription) -> dict[str, Any]:
         behaviour = self._behaviour
+        secrets = {"secrets": [self._secret_shown(secret) for secret in one.secrets]}
         return {
             "id": one.id,
             "object": "webhook_subscription",
@@ -290,7 +293,7 @@ class Subscriptions:
             "events": list(one.events),
             "description": one.description,
             "status": one.status,
-            "secrets": [self._secret_shown(secret) for secret in one.secrets],
+            **(secrets if behaviour.secrets_shown == "embedded" else {}),
             "created_at": stamp(one.created_at, behaviour),
         }
 
@@ -300,16 +303,16 @@ class Subscriptions:
         return {"id": one.id, "object": "webhook_secret", **times}
 
     def _delivery_shown(self, one: Delivery) -> dict[str, Any]:
+        named = {"event_id": one.event_id, "replayed_from": one.replayed_from}
         return {
             "id": one.id,
             "object": "webhook_delivery",
             "subscription_id": one.subscription.id,
             "event_type": one.event_type,
-            "event_id": one.event_id,
+            **({} if self._behaviour.bare_deliveries else named),
             "status": one.status,
             "attempts": one.attempts,
             "response_status": one.response_status,
-            "replayed_from": one.replayed_from,
             "created_at": stamp(one.created_at, self._behaviour),
         }
 

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from crmsync import crash
 from crmsync.errors import StoreError
 from crmsync.store.database import Database
 
@@ -47,6 +48,7 @@ def _upgrade(connection: Connection) -> None:
         )
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    crash.point("migrate.done")
 
 
 def _config() -> Config:

@@ -62,7 +62,16 @@ def upgrade() -> None:
         sa.Column("state", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("reason", sa.String(), server_default="", nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=True),
+        sa.Column("forced", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "delivery_dead",
+        "delivery",
+        ["received_at"],
+        sqlite_where=sa.text("state > 1"),
+        postgresql_where=sa.text("state > 1"),
     )
     op.create_index(
         "delivery_done",
@@ -75,7 +84,7 @@ def upgrade() -> None:
     op.create_index(
         "delivery_pending",
         "delivery",
-        ["tenant", "source", "id"],
+        ["tenant", "source", "id", "not_before"],
         sqlite_where=sa.text("state = 0"),
         postgresql_where=sa.text("state = 0"),
     )
@@ -124,6 +133,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "source", "key"),
     )
     op.create_index("item_at", "item", ["at"])
+    op.create_index(
+        "item_dead",
+        "item",
+        ["at"],
+        sqlite_where=sa.text("outcome = 'dead'"),
+        postgresql_where=sa.text("outcome = 'dead'"),
+    )
     op.create_index("item_delivery", "item", ["delivery_id"])
 
     op.create_table(
@@ -138,6 +154,18 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "suspension",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.String(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("look_at", sa.BigInteger(), nullable=False),
+        sa.Column("probes", sa.Integer(), nullable=False),
+        sa.Column("trial", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint"),
+    )
+
+    op.create_table(
         "pair",
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("connection", sa.String(), nullable=False),
@@ -148,8 +176,11 @@ def upgrade() -> None:
         sa.Column("base", sa.Text(), nullable=False),
         sa.Column("noted", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("parked", sa.Boolean(), nullable=False),
         sa.Column("error", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("trouble", sa.Text(), nullable=True),
         sa.Column("synced_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id"),
     )
@@ -163,6 +194,23 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "quarantine",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("key", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("quarantine_key", "quarantine", ["tenant", "source", "key"], unique=True)
+    op.create_index("quarantine_ring", "quarantine", ["tenant", "received_at", "size"])
+
+    op.create_table(
         "stale",
         sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("endpoint", sa.String(), nullable=False),
@@ -172,6 +220,9 @@ def upgrade() -> None:
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("error", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "endpoint", "kind", "id"),
     )
@@ -192,3 +243,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "endpoint", "kind", "id"),
     )
     op.create_index("view_external", "view", ["tenant", "endpoint", "kind", "external_id"])
+
+    op.create_table(
+        "chore",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("work", sa.String(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "work"),
+    )
+
+    op.create_table(
+        "replay",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "id"),
+    )
+    op.create_index("replay_at", "replay", ["at"])
+    op.create_index("replay_event", "replay", ["tenant", "event"])

@@ -1,0 +1,342 @@
+"""What becomes of a flush: answers into views, bases and notes, ends and history, in one transaction. Decides nothing
+about what to write, and calls no platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy import Connection as Transaction
+
+from crmsync import crash
+from crmsync.connector import Outcome
+from crmsync.core.decide import Decision, PairView, Side, Step, Why, decide, settle
+from crmsync.core.mapping import Rules
+from crmsync.core.retry import ATTEMPTS, FAILURES, wait
+from crmsync.core.trouble import LOOKUP, Reason, Refusal, Trouble, digest, digest_of_lookup
+from crmsync.core.views import Source, View
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.flows.tenant import Connection, Tenant
+from crmsync.model import Fields, Record, Write, Written
+from crmsync.store import history, pairs, records
+from crmsync.store.database import Database
+from crmsync.store.history import Entry
+from crmsync.store.lanes import Fence
+from crmsync.store.pairs import Ended, Taken
+from crmsync.store.records import KIRIM, Observation
+
+DELETED = "the record was deleted in the CRM"
+DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.DELETED, Reason.SHARED})
+"""What stays as it is until somebody changes a record: the others are news each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a turn needs besides the pairs themselves. `failures` says how often in a row the lane had to rest.
+
+    `kirim_suspended` says why nothing can be written to Kirim now. `careful` sends one batch at a time, to a platform
+    that only just came back.
+    """
+
+    database: Database
+    tenant: Tenant
+    connection: Connection
+    fence: Fence
+    clock: Callable[[], datetime]
+    chance: Callable[[], float]
+    failures: int = 0
+    kirim_suspended: Suspend | None = None
+    careful: bool = False
+
+
+@dataclass(slots=True)
+class Work:
+    """One pair on its way through a flush: what was found, decided and answered.
+
+    `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
+    """
+
+    pair: Taken
+    crm: View | None
+    crm_id: str | None
+    rules: Rules
+    decision: Decision = field(default_factory=lambda: Decision(()))
+    outcomes: dict[Side, Outcome] = field(default_factory=dict)
+    found: Record | None = None
+    remembered: set[Side] = field(default_factory=set)
+    unread: bool = False
+
+    @property
+    def view(self) -> PairView:
+        """What `decide` is asked about."""
+        kirim = self.pair.kirim.fields if self.pair.kirim else {}
+        return PairView(kirim, self.crm.fields if self.crm else None, self.pair.base, self.pair.noted)
+
+    def write(self, side: Side) -> Write | None:
+        """The write that the decision asks for on a side."""
+        fields = self.decision.writes(side)
+        if not fields:
+            return None
+        id = self.pair.kirim_id if side is Side.KIRIM else self.crm_id
+        return Write(self.pair.kirim_id, fields, id)
+
+    def recall(self, side: Side, key: str, asked: str) -> bool:
+        """Takes an earlier refusal of the same request as the answer, if there was one."""
+        known = self.pair.trouble.remembers(key, asked)
+        if known is not None:
+            self.outcomes[side] = Reject(known.answer, known.guilty, known.candidate)
+            self.remembered.add(side)
+        return known is not None
+
+
+def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
+    """Everything the flush learned, in one transaction. `counted` says whether failures are the records' own."""
+    around.fence(tx)
+    tenant, name, now = around.tenant, around.connection.name, around.clock()
+    for kind in {work.pair.kind for work in works}:
+        batch = [work for work in works if work.pair.kind is kind]
+        settling = (name, {work.pair.kirim_id for work in batch})
+        for side, endpoint in ((Side.KIRIM, KIRIM), (Side.CRM, name)):
+            seen = list(_seen(side, endpoint, batch))
+            records.observe(tx, tenant.id, endpoint, seen, now=now, followers=tenant.followers(kind), settling=settling)
+        crash.point("sync.storing")
+        moved = {work.pair.kirim_id: _settled(work) for work in batch}
+        views = {pair.kirim_id: pair for pair in pairs.pairs(tx, tenant.id, name, kind, moved)}
+        owners = pairs.owners(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
+        present = records.views(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
+        for work in batch:  # a record that was made just now is not linked yet
+            pair = views[work.pair.kirim_id]
+            views[pair.kirim_id] = replace(pair, crm=present.get(_crm_id(work) or "", pair.crm))
+        ended = [
+            _ended(around, work, moved[work.pair.kirim_id], views[work.pair.kirim_id], owners, now, counted=counted)
+            for work in batch
+        ]
+        pairs.end(tx, tenant.id, name, ended, now)
+        crash.point("sync.linked")
+        suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
+        records.mark_stale(tx, tenant.id, name, kind, suspect, now)
+    history.add(tx, [entry for work in works for entry in _entries(around, work, now)])
+
+
+def _refused(work: Work) -> bool:
+    """Whether the CRM refused the whole write: perhaps the record was deleted or merged, which a reading will tell."""
+    return isinstance(work.outcomes.get(Side.CRM), Reject) and Side.CRM not in work.remembered
+
+
+def _seen(side: Side, endpoint: str, works: Iterable[Work]) -> Iterable[Observation]:
+    """What the lookups and the answers say about one side. An answer without a record is taken as what was sent."""
+    for work in works:
+        if side is Side.CRM and work.found is not None:
+            yield Observation(work.found, Source.READ, f"lookup:{endpoint}")
+        outcome = work.outcomes.get(side)
+        if isinstance(outcome, Written) and (record := outcome.record or _sent(work, side, outcome)) is not None:
+            basis = work.pair.kirim if side is Side.KIRIM else work.crm
+            yield Observation(record, Source.READ, f"write:{work.pair.cause}", basis=basis)
+
+
+def _sent(work: Work, side: Side, outcome: Written) -> Record | None:
+    """The record as it was written, as far as we know it; None where it has no id that we know."""
+    id = work.pair.kirim_id if side is Side.KIRIM else work.crm_id
+    fields = {name: value for name, value in work.decision.writes(side).items() if name not in outcome.refused}
+    return Record(work.pair.kind, id, fields) if id else None
+
+
+def _settled(work: Work) -> Taken:
+    """The pair with its base and notes moved by what was answered."""
+    answers: dict[Side, Fields] = {}
+    refused: dict[Side, Mapping[str, str]] = {}
+    for side, outcome in work.outcomes.items():
+        if isinstance(outcome, Written):
+            answers[side] = outcome.record.fields if outcome.record else {}
+            refused[side] = outcome.refused
+        elif isinstance(outcome, Reject):
+            refused[side] = {name: str(outcome) for name in outcome.fields}
+    done = settle(work.rules, work.view, work.decision, answers, refused)
+    return replace(work.pair, base=done.base, noted=done.noted)
+
+
+def _ended(
+    around: Surroundings,
+    work: Work,
+    settled: Taken,
+    present: Taken,
+    owners: Mapping[str, str],
+    now: datetime,
+    *,
+    counted: bool,
+) -> Ended:
+    """How the pair goes on: at peace, due again, or parked. `present` has the views as they are by now.
+
+    `owners` has the Kirim ids that CRM records are linked to: a record is never linked to two.
+    """
+    crm_id = _crm_id(work) or present.crm_id
+    owner = owners.get(crm_id or "", work.pair.kirim_id)
+    if owner != work.pair.kirim_id:
+        crm_id = present.crm_id
+    ended = Ended(
+        work.pair.kind,
+        work.pair.kirim_id,
+        work.pair.revision,
+        crm_id,
+        looked_up=crm_id is not None,
+        base=settled.base,
+        noted=settled.noted,
+        trouble=_trouble(work, settled),
+    )
+    if owner != work.pair.kirim_id:
+        return _parked(
+            ended, Reason.SHARED, f"its CRM record belongs to {owner} as well: one of the two has to be merged"
+        )
+    trouble = [outcome for outcome in work.outcomes.values() if isinstance(outcome, ConnectorError)]
+    trouble.sort(key=lambda error: isinstance(error, Reject))  # what passes first: the rest may go with it
+    if work.pair.attempts > ATTEMPTS:
+        return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
+    kirim = present.kirim.fields if present.kirim else {}
+    crm = present.crm.fields if present.crm else None
+    left = decide(work.rules, PairView(kirim, crm, settled.base, settled.noted))
+    if trouble:
+        return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
+    if work.crm is not None and not work.crm.exists:
+        return _parked(ended, Reason.DELETED, DELETED)
+    if not work.outcomes or crm is None or left.quiet:
+        standing = next(iter(ended.trouble.refusals.values()), None)
+        if standing is not None:
+            return _parked(ended, _reason(standing), standing.answer)
+        return replace(ended, trouble=replace(ended.trouble, dropped=""))
+    return replace(ended, again_at=now)
+
+
+def _in_trouble(
+    around: Surroundings,
+    work: Work,
+    ended: Ended,
+    error: ConnectorError,
+    left: Decision,
+    now: datetime,
+    *,
+    counted: bool,
+) -> Ended:
+    """When to try again. What was refused is not, but `left`, what is still to be written, may be something else."""
+    if isinstance(error, Throttled):
+        again = now + wait(error, 0, around.chance())
+        return replace(ended, error=str(error), again_at=again, failures=work.pair.failures)
+    if isinstance(error, (Retry, Suspend)):
+        own = counted and isinstance(error, Retry)  # the credential's trouble is not the record's
+        failures = work.pair.failures + own
+        if failures > FAILURES:
+            return _parked(ended, Reason.UNANSWERED, f"given up after {FAILURES} failures, the last: {error}")
+        again = now + wait(error, failures, around.chance())
+        return replace(ended, error=str(error), again_at=again, failures=failures)
+    if any(left.writes(side) and left.writes(side) != work.decision.writes(side) for side in Side):
+        return replace(ended, error=str(error), again_at=now)  # the rest goes without it, or the input moved meanwhile
+    standing = next((one for one in ended.trouble.refusals.values() if one.answer == str(error)), None)
+    return _parked(ended, _reason(standing) if standing else Reason.REFUSED, str(error))
+
+
+def _parked(ended: Ended, reason: Reason, error: str) -> Ended:
+    """A dead end, to be shown to people; unless they said of exactly this that they do not want to hear of it."""
+    if ended.trouble.dropped == reason and reason in DROPPABLE:
+        return ended
+    return replace(ended, error=error, reason=reason, trouble=replace(ended.trouble, dropped=""))
+
+
+def _reason(refusal: Refusal) -> Reason:
+    return Reason.DUPLICATE if refusal.candidate else Reason.REFUSED
+
+
+def _trouble(work: Work, settled: Taken) -> Trouble:
+    """What is refused as things stand: what was refused now, and what was before and still is."""
+    before = work.pair.trouble
+    refusals = {key: one for key, one in before.refusals.items() if _stands(work, settled, key, one)}
+    for side, outcome in work.outcomes.items():
+        if side in work.remembered:
+            continue
+        write = work.write(side)
+        sent = tuple(sorted(write.fields)) if write else ()
+        if isinstance(outcome, Written) and outcome.refused:
+            said = "; ".join(f"{name}: {why}" for name, why in sorted(outcome.refused.items()))
+            refusals[side.value] = Refusal(sent, said, tuple(sorted(outcome.refused)))
+        elif isinstance(outcome, Reject) and work.unread and side is Side.CRM:
+            asked = digest_of_lookup(work.pair.kirim_id, work.crm_id)
+            refusals[LOOKUP] = Refusal((), str(outcome), outcome.fields, outcome.candidate, asked)
+        elif isinstance(outcome, Reject):
+            asked = digest(write) if write else ""
+            refusals[side.value] = Refusal(sent, str(outcome), outcome.fields, outcome.candidate, asked)
+    return Trouble(refusals, before.dropped if refusals == dict(before.refusals) else "")
+
+
+def _stands(work: Work, settled: Taken, key: str, refusal: Refusal) -> bool:
+    """Whether an earlier refusal is still what keeps a pair from agreeing."""
+    side = Side.CRM if key == LOOKUP else Side(key)
+    outcome = work.outcomes.get(side)
+    if side in work.remembered or isinstance(outcome, Retry):
+        return True
+    far = {(rule.kirim if side is Side.KIRIM else rule.crm): rule.kirim for rule in work.rules.fields}
+    noted = (settled.noted.get(far.get(name, "")) for name in refusal.guilty)
+    if any(note is not None and note.why is Why.REFUSED for note in noted):
+        return True
+    return outcome is None and bool(work.decision.writes(side))
+
+
+def _crm_id(work: Work) -> str | None:
+    """The CRM record that the lookup or the answer named; the link may have moved since the pair was taken."""
+    outcome = work.outcomes.get(Side.CRM)
+    if isinstance(outcome, Written) and outcome.record is not None:
+        return outcome.record.id
+    return work.found.id if work.found else None
+
+
+def _entries(around: Surroundings, work: Work, now: datetime) -> Iterable[Entry]:
+    """The history of one pair's decision."""
+    settled = settle(work.rules, work.view, work.decision, _answers(work)).respelled
+    for step in work.decision.steps:
+        outcome, note = _told(work, step, settled)
+        if outcome:
+            yield Entry(
+                at=now,
+                tenant=around.tenant.id,
+                connection=around.connection.name,
+                kind=work.pair.kind,
+                kirim_id=work.pair.kirim_id,
+                field=step.rule.kirim,
+                side=step.about,
+                old=step.old,
+                new=step.value,
+                competing=step.competing,
+                rule=step.why,
+                outcome=outcome,
+                cause=work.pair.cause,
+                note=note,
+            )
+
+
+def _answers(work: Work) -> dict[Side, Fields]:
+    return {
+        side: outcome.record.fields if outcome.record else {}
+        for side, outcome in work.outcomes.items()
+        if isinstance(outcome, Written)
+    }
+
+
+def _told(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str, str]:
+    """What became of a step, in one word, and what is worth adding. An empty word is not worth a row."""
+    if step.to in work.remembered:
+        return "", ""
+    if step.to is None:
+        return {Why.EQUAL: "agreed", Why.DRIFT: "reported"}.get(step.why, "left"), ""
+    outcome = work.outcomes.get(step.to)
+    far = step.rule.kirim if step.to is Side.KIRIM else step.rule.crm
+    if isinstance(outcome, Written):
+        if far in outcome.refused:
+            return "refused", outcome.refused[far]
+        if step.rule.kirim in respelled:
+            return "written", "the platform keeps another value than it was sent"
+        return "written", ""
+    if isinstance(outcome, Reject):
+        guilty = set(outcome.fields) & set(work.decision.writes(step.to))
+        return ("", "") if guilty and far not in guilty else ("refused", str(outcome))  # the others go without it
+    if isinstance(outcome, Retry) and outcome.ambiguous:
+        return "unanswered", str(outcome)
+    return "", ""
