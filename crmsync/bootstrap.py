@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -25,10 +26,14 @@ from starlette.routing import Route
 from crmsync import logs
 from crmsync.config import Configuration, ConnectionConfig, DaemonConfig, Start, TenantConfig, public_url_is_local
 from crmsync.connector import Connector, ConnectorSettings, Surroundings
+from crmsync.core.decide import Side
+from crmsync.core.mapping import Rules
+from crmsync.core.messages import Log
 from crmsync.daemon.alerts import Alerts, Hook
 from crmsync.daemon.budgets import TokenBudget
 from crmsync.daemon.engine import LocalEngine
 from crmsync.daemon.health import Health
+from crmsync.daemon.running import BEGINS, Running
 from crmsync.daemon.schedule import Schedule
 from crmsync.daemon.tending import SelfTest, Tending
 from crmsync.daemon.worker import Worker
@@ -38,22 +43,31 @@ from crmsync.flows.intake import Intake, Source, carries
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.http import wall_clock
 from crmsync.kirim.endpoint import Kirim
-from crmsync.model import Can, Kind, Rate
+from crmsync.model import ActivityKind, Can, Kind, Rate
 from crmsync.outbound import Reach
 from crmsync.reload import Reload
 from crmsync.renewal import Renewal, close_endpoints
+from crmsync.store import segments
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
 from crmsync.store.pen import Pen
 from crmsync.store.records import KIRIM
-from crmsync.web import admin
+from crmsync.web import admin, desk, runs
+from crmsync.web import segments as web_segments
 from crmsync.web.app import Site
 from crmsync.web.metrics import Metrics
+from crmsync.web.reloading import reloading
 from crmsync.web.server import serve
 
-WORKERS = 8
+WORKERS = 32
 """Threads that work in lanes. Calls to platforms have threads of their own."""
+LOGGED: Mapping[Log, frozenset[ActivityKind]] = {
+    Log.OFF: frozenset(),
+    Log.EACH: frozenset({ActivityKind.MESSAGE}),
+    Log.DIGEST: frozenset({ActivityKind.DIGEST}),
+}
+"""What is put on timelines, by how messages are logged."""
 SHORTEST_GRACE = timedelta(seconds=1)
 GRACE = timedelta(seconds=8)
 """How long work on its way may take to end after SIGTERM; what does not is done again at the next start."""
@@ -67,6 +81,13 @@ class Role(StrEnum):
     WEB = "web"
     WORKER = "worker"
     SCHEDULER = "scheduler"
+
+
+def calm_collector() -> None:
+    """What was imported stays anyway: looking through it for cycles again and again took an eighth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def node_name() -> str:
@@ -105,20 +126,29 @@ class Builder:
 
     def kirim(self, tenant: TenantConfig) -> Connector[Any]:
         """Kirim, as this tenant reaches it."""
-        wanted = {Kind.CONTACT: _kirim_fields(tenant)}
+        wanted = _kirim_fields(tenant)
         return Kirim(tenant.kirim, self._around(tenant, KIRIM, Kirim, tenant.kirim, wanted))
 
     def connector(self, tenant: TenantConfig, connection: ConnectionConfig) -> Connector[Any]:
         """One CRM of a tenant."""
         kind = connection.connector_class
-        wanted = {of: frozenset(rule.crm for rule in rules.fields) for of, rules in connection.rules.items()}
-        return kind(connection.settings, self._around(tenant, connection.name, kind, connection.settings, wanted))
+        wanted = {of: _wanted(rules, Side.CRM) for of, rules in connection.rules.items()}
+        logged = LOGGED[connection.messages.log]
+        around = self._around(tenant, connection.name, kind, connection.settings, wanted, logged)
+        return kind(connection.settings, around)
 
     def tenant(self, tenant: TenantConfig) -> Tenant:
         """Everything the flows need of a tenant. Its secrets are hidden from the log from here on."""
         logs.hide(secrets_of(tenant))
         connections = {
-            each.name: Connection(each.name, self.connector(tenant, each), each.rules, each.start is Start.LIVE)
+            each.name: Connection(
+                each.name,
+                self.connector(tenant, each),
+                each.rules,
+                each.start is Start.LIVE,
+                each.messages,
+                each.segments,
+            )
             for each in tenant.connections
         }
         return Tenant(tenant.id, self.kirim(tenant), connections)
@@ -130,6 +160,7 @@ class Builder:
         kind: type[Connector[Any]],
         settings: ConnectorSettings,
         wanted: Mapping[Kind, frozenset[str]],
+        activities: frozenset[ActivityKind] = frozenset(),
     ) -> Surroundings:
         documented = {"": kind.rate, **kind.buckets}
         limits = settings.limits(documented)
@@ -137,7 +168,7 @@ class Builder:
         budget = self.budgets.setdefault((tenant.id, endpoint), TokenBudget(limits, time.monotonic, time.sleep, fixed))
         public = (self._daemon.public_url or f"http://{self._daemon.listen}").rstrip("/")
         url = f"{public}/hooks/{tenant.id}/{endpoint}"
-        return Surroundings(tenant.id, endpoint, url, budget, wanted, reach=self._reach)
+        return Surroundings(tenant.id, endpoint, url, budget, wanted, activities=activities, reach=self._reach)
 
 
 def reach(configuration: Configuration) -> Reach:
@@ -145,10 +176,20 @@ def reach(configuration: Configuration) -> Reach:
     return Reach(configuration.daemon.insecure_targets)
 
 
-def _kirim_fields(tenant: TenantConfig) -> frozenset[str]:
-    return frozenset(
-        rule.kirim for connection in tenant.connections for rules in connection.rules.values() for rule in rules.fields
-    )
+def _kirim_fields(tenant: TenantConfig) -> dict[Kind, frozenset[str]]:
+    """What any connection wants to know of Kirim's records."""
+    found: dict[Kind, frozenset[str]] = {}
+    for connection in tenant.connections:
+        for kind, rules in connection.rules.items():
+            found[kind] = found.get(kind, frozenset()) | _wanted(rules, Side.KIRIM)
+    return found
+
+
+def _wanted(rules: Rules, side: Side) -> frozenset[str]:
+    """The fields that rules look at."""
+    lenses = [rule.left if side is Side.KIRIM else rule.right for rule in rules.fields]
+    matched = {match.kirim if side is Side.KIRIM else match.crm for match in rules.match}
+    return frozenset(name for lens in lenses for name in lens.names) | matched
 
 
 def sources(tenants: Iterable[Tenant]) -> list[Source]:
@@ -201,11 +242,20 @@ class Daemon:
             closing.callback(database.close)
             tenants = {each.id: builder.tenant(each) for each in self.configuration.tenants}
             closing.callback(lambda: close_endpoints(tenants.values()))
+            _manage_labels(database, tenants.values())
             alerts = _alerts(self.configuration, closing)
             hold = database.hold("worker")
             engine, tending = LocalEngine(WORKERS, hold), Tending(database, wall_clock, alerts.alert)
             worker = Worker(
-                database, tenants, builder.budgets, engine, wall_clock, random.random, tending.turn, alerts.alert
+                database,
+                tenants,
+                builder.budgets,
+                engine,
+                wall_clock,
+                random.random,
+                tending.turn,
+                alerts.alert,
+                Running(database, wall_clock, alerts.alert).turn,
             )
             if Role.WORKER in self.roles:
                 if not hold.ensure():
@@ -220,6 +270,7 @@ class Daemon:
                 test = SelfTest(tenants, wall_clock, lambda: uuid.uuid4().hex, alerts.alert)
                 test.start()
                 closing.callback(test.stop)
+            calm_collector()
             left = await self._serve(closing, database, tenants, builder, worker, alerts, stopping)
             ended = worker.stop(left)
             if not ended:
@@ -268,7 +319,13 @@ class Daemon:
             serving.append(reload.run(stopping))
         path = admin_socket(self.configuration)
         if path is not None:
-            routes = [Route("/metrics", metrics.answer)]
+            routes = [
+                Route("/metrics", metrics.answer),
+                *runs.routes(database, tenants, BEGINS, worker.wake, wall_clock),
+                *desk.routes(database, worker.wake, wall_clock),
+                *web_segments.routes(database, worker.wake, wall_clock),
+                *([Route("/reload", reloading(reload.now), methods=["POST"])] if reload else []),
+            ]
             application = admin.application(database, tenants, worker.wake, wall_clock, live, routes=routes)
             serving.append(serve(application, f"unix:{path}", stopping))
         if daemon.metrics not in (None, daemon.listen):
@@ -296,13 +353,66 @@ class Daemon:
         """The tenants whose subscriptions are looked after: without a public address we do not know which are ours."""
         return [tenant.id for tenant in self.configuration.tenants] if self.configuration.daemon.public_url else []
 
-    def _polls(self) -> dict[tuple[str, str], timedelta]:
+    def _polls(self) -> dict[tuple[str, str, Kind], timedelta]:
         return {
-            (tenant.id, connection.name): connection.poll
+            (tenant.id, connection.name, kind): connection.poll
             for tenant in self.configuration.tenants
             for connection in tenant.connections
+            for kind in connection.rules
             if connection.poll and Can.CHANGES in connection.connector_class.can
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One tenant and its store, without a daemon's web side. `works` says whether this process does the work."""
+
+    database: Database
+    tenant: Tenant
+    wake: Callable[[], None]
+    works: bool
+
+
+@contextmanager
+def alone(configuration: Configuration, chosen: TenantConfig) -> Iterator[Alone]:
+    """Works off what is due for one tenant, as long as nobody else does; on PostgreSQL another node may."""
+    builder = Builder(configuration)
+    with ExitStack() as closing:
+        database = open_database(configuration, exclusive=True)
+        closing.callback(database.close)
+        tenant = builder.tenant(chosen)
+        closing.callback(lambda: close_endpoints([tenant]))
+        hold = database.hold("worker")
+        if not hold.ensure():
+            yield Alone(database, tenant, lambda: None, works=False)
+            return
+        closing.callback(hold.release)
+        alerts = _alerts(configuration, closing)
+        worker = Worker(
+            database,
+            {tenant.id: tenant},
+            builder.budgets,
+            LocalEngine(WORKERS, hold),
+            wall_clock,
+            random.random,
+            alert=alerts.alert,
+            walk=Running(database, wall_clock, alerts.alert).turn,
+        )
+        calm_collector()
+        worker.start()
+        closing.callback(lambda: worker.stop(GRACE))
+        yield Alone(database, tenant, worker.wake, works=True)
+
+
+def _manage_labels(database: Database, tenants: Iterable[Tenant]) -> None:
+    """The labels that segments manage are known to the store: one that is new is walked at once."""
+    managed = [(tenant.id, each.name, set(each.segments)) for tenant in tenants for each in tenant.connections.values()]
+
+    def store(tx: Any) -> None:
+        for tenant, name, labels in managed:
+            segments.configure(tx, tenant, name, labels, wall_clock())
+
+    database.write(store)
 
 
 def _alerts(configuration: Configuration, closing: ExitStack) -> Alerts:

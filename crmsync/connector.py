@@ -19,15 +19,21 @@ from pydantic import BaseModel, ConfigDict
 from crmsync.errors import ConnectorError, Reject, Unsupported
 from crmsync.http import Budget, wall_clock
 from crmsync.model import (
+    Activity,
+    ActivityKind,
     Can,
     FieldInfo,
     Fields,
     Item,
     Kind,
+    Logged,
+    Members,
     Page,
+    Person,
     Rate,
     Record,
     Ref,
+    Segment,
     WebhookRequest,
     Write,
     Written,
@@ -38,6 +44,8 @@ ENTRY_POINT_GROUP = "crmsync.connectors"
 
 Outcome = Written | ConnectorError
 """What became of one write: accepted, or the error that says what to do next."""
+LogOutcome = Logged | ConnectorError
+"""What became of one activity."""
 
 
 class ConnectorSettings(BaseModel):
@@ -55,8 +63,8 @@ class Surroundings:
     """What a connector is given besides its settings.
 
     `hook_url` is the full public URL of its webhook endpoint: signatures are computed over it, never over
-    what a proxy rebuilt. `budget` is asked before every request. `wanted` are the fields to read per kind.
-    `reach` makes every connection, or says where one may go.
+    what a proxy rebuilt. `budget` is asked before every request. `wanted` are the fields to read per kind,
+    `activities` what is put on timelines. `reach` makes every connection, or says where one may go.
     """
 
     tenant: str
@@ -66,9 +74,12 @@ class Surroundings:
     wanted: Mapping[Kind, frozenset[str]]
     clock: Callable[[], datetime] = wall_clock
     reach: Reach = PUBLIC
+    activities: frozenset[ActivityKind] = frozenset()
 
 
 S = TypeVar("S", bound=ConnectorSettings)
+Row = TypeVar("Row")
+Sent = TypeVar("Sent")
 
 
 class Connector(ABC, Generic[S]):
@@ -133,6 +144,40 @@ class Connector(ABC, Generic[S]):
         """
         raise self._unsupported(Can.CHANGES)
 
+    def walk(self, kind: Kind, cursor: str | None, since: datetime | None = None) -> Page:
+        """One page of a walk over all records, or over those that changed since then, in whatever order is cheapest.
+
+        A walk names every record that was there all the time, each once or more; it ends with the page that has no
+        more. To be overridden where the platform lists its records with less effort than it searches them.
+        """
+        return self.changed(kind, cursor, since)
+
+    def count(self, kind: Kind) -> int | None:
+        """How many records there are; None where the platform does not tell without going through them."""
+        return None
+
+    def people(self) -> Sequence[Person]:
+        """Everybody that a record can belong to, the inactive included."""
+        raise self._unsupported(Can.PEOPLE)
+
+    def segments(self) -> Sequence[Segment]:
+        """Every segment of contacts in the account."""
+        raise self._unsupported(Can.SEGMENTS)
+
+    def members(self, segment: str, cursor: str | None = None) -> Members:
+        """One page of a segment's members, by the segment's id. Raises `Reject` for one that does not exist.
+
+        A walk from the first page to the last names everybody who was a member all the time, each once or more.
+        """
+        raise self._unsupported(Can.SEGMENTS)
+
+    def log(self, activities: Sequence[Activity]) -> Sequence[LogOutcome]:
+        """Puts entries on timelines; exactly one outcome for each, in order. At most `batch_size`; no key twice.
+
+        An entry with an id is changed in place. Raises only what concerns every entry alike, as `upsert` does.
+        """
+        raise self._unsupported(Can.ACTIVITIES)
+
     def verify(self, request: WebhookRequest) -> str:
         """Proves the origin of a request from its raw bytes; parses nothing. Returns which secret matched.
 
@@ -148,19 +193,19 @@ class Connector(ABC, Generic[S]):
         return Unsupported(f"{self.name} does not offer {capability}")
 
 
-def halving(writes: Sequence[Write], send: Callable[[Sequence[Write]], Sequence[Outcome]]) -> Sequence[Outcome]:
+def halving(rows: Sequence[Row], send: Callable[[Sequence[Row]], Sequence[Sent]]) -> Sequence[Sent | Reject]:
     """Sends a batch; one that is refused as a whole is halved until the guilty row stands alone.
 
-    `send` returns one outcome per write, or raises `Reject` for all of them together. A bad row among n costs
+    `send` returns one outcome per row, or raises `Reject` for all of them together. A bad row among n costs
     about 2·log2(n) further calls, and the others are written.
     """
     try:
-        return send(writes)
+        return send(rows)
     except Reject as refused:
-        if len(writes) == 1:
+        if len(rows) == 1:
             return [refused]
-        middle = len(writes) // 2
-        return [*halving(writes[:middle], send), *halving(writes[middle:], send)]
+        middle = len(rows) // 2
+        return [*halving(rows[:middle], send), *halving(rows[middle:], send)]
 
 
 def installed() -> Mapping[str, EntryPoint]:

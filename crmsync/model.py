@@ -3,6 +3,8 @@
 Times are aware and in UTC everywhere. Ids are strings everywhere, whatever a platform makes of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +38,7 @@ class Can(StrEnum):
     PREPARE = "prepare"  # prepare() can create what is missing in the account
     SEGMENTS = "segments"  # segments() and members()
     ACTIVITIES = "activities"  # log()
+    PEOPLE = "people"  # people(): the users that records can belong to
 
 
 class FieldType(StrEnum):
@@ -47,8 +50,14 @@ class FieldType(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     DATETIME = "datetime"
+    DATE = "date"
     CHOICE = "choice"
     SET = "set"
+
+
+CONTACT_LINK = "@contact"
+"""The field of a conversation that says whose it is. A CRM's record holds a set of its own contact ids there; writing
+adds those that are named and takes none away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +102,14 @@ class Ref:
 class Write:
     """One record to be written. `id` is the platform's own id if it is known; `fields` has only what is to change.
 
-    None as a field's value clears it.
+    None as a field's value clears it. `held` is what the record was last seen to hold of these fields, as far as that
+    is known: where a platform adds to a set and takes from it one by one, it tells the difference.
     """
 
     external_id: str
     fields: Fields
     id: str | None = None
+    held: Fields = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +144,134 @@ class Change:
     partial: bool = False
 
 
+class Direction(StrEnum):
+    """Which way a message went."""
+
+    INBOUND = "inbound"  # from the customer
+    OUTBOUND = "outbound"
+
+
+class MessageStatus(StrEnum):
+    """How far a message came. Inbound messages are `RECEIVED` and stay so."""
+
+    RECEIVED = "received"
+    QUEUED = "queued"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one event says of one WhatsApp message. What it does not say is None.
+
+    `id` is WhatsApp's id (wamid), `kirim_id` Kirim's (`msg_`): at least one is known, and an event that names both
+    tells that they are one message. `phone` is the customer's number in E.164, `number_id` our own number's id.
+    `text` is the body or caption as it was written; `media` is where a file can be had, or its id.
+    """
+
+    id: str | None = None
+    kirim_id: str | None = None
+    direction: Direction | None = None
+    phone: str | None = None
+    contact_id: str | None = None
+    contact_name: str | None = None
+    conversation_id: str | None = None
+    number_id: str | None = None
+    at: datetime | None = None
+    type: str | None = None
+    text: str | None = None
+    media: str | None = None
+    filename: str | None = None
+    status: MessageStatus | None = None
+    status_at: datetime | None = None
+    sender: str | None = None
+    error: str | None = None
+
+
+class ActivityKind(StrEnum):
+    """What is put on the timeline of a CRM record."""
+
+    MESSAGE = "message"  # one message
+    DIGEST = "digest"  # what was said in a conversation on one day
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An entry for the timeline of a contact's record, and of its conversation's where there is one.
+
+    `key` is the same whenever the same entry is sent. `id` is the platform's own id if it is known: the entry is
+    changed then, never made anew. `doubtful` says that an earlier attempt may have been applied without an answer:
+    the entry is looked for by its key before it is made. `contact`, `conversation` and `owner` are ids of the CRM.
+    """
+
+    key: str
+    kind: ActivityKind
+    at: datetime
+    title: str
+    body: str
+    contact: str
+    conversation: str | None = None
+    owner: str | None = None
+    direction: Direction | None = None
+    status: MessageStatus | None = None
+    media: tuple[str, ...] = ()
+    id: str | None = None
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An activity that stands on the timeline. `created` is false where it was found or changed."""
+
+    id: str
+    created: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named set of contact records: a list, filter, campaign, view or query. `size` is None where it is not told."""
+
+    id: str
+    name: str
+    dynamic: bool = False
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A record in a segment; `external_id` is the Kirim id it carries, None for one that Kirim does not know."""
+
+    id: str
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """One page of a segment. `cursor` goes into the next call; `more` is false on the last page."""
+
+    members: tuple[Member, ...]
+    cursor: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user that records and conversations can be assigned to."""
+
+    id: str
+    email: str | None = None
+    name: str | None = None
+    active: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing a delivery says, with its own identity and its own end.
 
-    `key` comes from the signed body. `change` is None for what is understood but concerns no record we keep;
-    `reason` then says why in one word.
+    `key` comes from the signed body. `change` is what it means for a record, `message` what it says of a message;
+    `reason` says in one word why there is neither.
     """
 
     key: str
@@ -147,6 +280,7 @@ class Item:
     reason: str = ""
     at: datetime | None = None
     origin: str = ""
+    message: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,22 @@ class Reload:
         self._every = every
         self._read = read
         self._asked = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._stamps: dict[Path, Stamp | None] = {}
 
     def ask(self) -> None:
         """Reads the files again soon, changed or not. Any number of calls together is one."""
         self._asked.set()
+
+    async def now(self) -> dict[str, list[str]]:
+        """Reads the files at once. `problems` are why nothing was taken up; `changed` is what was."""
+        async with self._looking:
+            taken = await self._look_again(await asyncio.to_thread(stamps, self._path))
+        return {
+            "problems": list(self.problems),
+            "changed": list(taken.changed) if taken else [],
+            "needs_restart": list(self.waiting),
+        }
 
     def status(self) -> dict[str, Any]:
         """How the latest attempt went."""
@@ -83,16 +94,22 @@ class Reload:
             stop.cancel()
 
     async def _look(self) -> None:
-        now = await asyncio.to_thread(stamps, self._path)
-        if now == self._stamps and not self._asked.is_set():
-            return
-        self._asked.clear()
+        async with self._looking:
+            now = await asyncio.to_thread(stamps, self._path)
+            if now != self._stamps or self._asked.is_set():
+                self._asked.clear()
+                await self._look_again(now)
+
+    async def _look_again(self, now: dict[Path, Stamp | None]) -> Step | None:
         self._stamps = now  # taken before reading: what changes meanwhile is seen the next time
         try:
-            self._tell(await self._taken())
+            taken = await self._taken()
         except CrmsyncError as error:
             problems = error.problems if isinstance(error, ConfigError) else (error,)
             self._refused(tuple(str(problem) for problem in problems))
+            return None
+        self._tell(taken)
+        return taken
 
     async def _taken(self) -> Step:
         """Reads and takes up what is found. Whatever goes wrong is a `CrmsyncError`: the process must not die of it."""

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from crmsync import cli
+from crmsync.config import load
 from crmsync.connector import installed
 
 ROOT = Path(__file__).parent.parent
@@ -72,16 +73,17 @@ def test_every_connector_is_in_the_list_of_connectors() -> None:
         assert name in told
 
 
-def test_the_example_in_the_readme_is_a_configuration(tmp_path: Path) -> None:
-    from crmsync.config import load
+ENVIRON = {
+    "TOKO_KIRIM_API_KEY": "kdv_live_aaaaaaaaaaaaaaaaaaaaaaaa",
+    "TOKO_KIRIM_WEBHOOK_SECRET": "whsec_0123456789abcdef0123456789",
+    "TOKO_HUBSPOT_TOKEN": "pat-eu1-0123456789",
+}
 
-    example = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert example is not None
-    (tmp_path / "toko.yaml").write_text(example.group(1), encoding="utf-8")
-    environ = {
-        "TOKO_KIRIM_API_KEY": "kdv_live_aaaaaaaaaaaaaaaaaaaaaaaa",
-        "TOKO_KIRIM_WEBHOOK_SECRET": "whsec_0123456789abcdef0123456789",
-        "TOKO_HUBSPOT_TOKEN": "pat-eu1-0123456789",
-    }
 
-    assert [tenant.id for tenant in load(tmp_path, environ=environ).tenants] == ["toko"]
+def test_the_examples_in_the_readme_are_configurations(tmp_path: Path) -> None:
+    whole, mapping = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    before, _, _ = whole.partition("    contacts:\n")
+
+    for text in (whole, before + mapping):
+        (tmp_path / "toko.yaml").write_text(text, encoding="utf-8")
+        assert [tenant.id for tenant in load(tmp_path, environ=ENVIRON).tenants] == ["toko"]

@@ -232,6 +232,55 @@ def test_a_delivery_under_a_secret_that_comes_later_is_taken_in_and_sighup_makes
     assert {(row["answer"]) for row in told["answers"]} >= {"stored", "mismatch"}
 
 
+def reloaded(path: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "crmsync", "reload", "--config", str(path)]
+    done = subprocess.run(command, env={**os.environ, **ENVIRON}, capture_output=True, text=True, timeout=PATIENCE)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_person_can_ask_for_it_and_is_told_what_became_of_it(
+    path: Path, daemon: tuple[subprocess.Popen[str], str]
+) -> None:
+    good = path.read_text()
+    write_secrets_file(path.parent / "secrets", [FileSecret(NEW)])
+    code, told = reloaded(path)
+    assert (code, told) in [  # the daemon may have seen it by itself already
+        (0, "Taken up: acme: kirim.webhook_secrets\n"),
+        (0, "Nothing to take up has changed.\n"),
+    ]
+
+    path.write_text(good.replace("poll_seconds: 0", "poll_seconds: 60"))
+    assert reloaded(path) == (
+        0,
+        "Nothing to take up has changed.\nIn force after a restart: acme: connections.hubspot.poll_seconds\n",
+    )
+
+    path.write_text(good.replace("poll_seconds: 0", "poll_seconds: often"))
+    code, told = reloaded(path)
+    assert code == 78
+    assert "poll_seconds" in told
+
+
+def test_a_daemon_that_finds_what_the_command_does_not_keeps_its_configuration(
+    path: Path, daemon: tuple[subprocess.Popen[str], str]
+) -> None:
+    """The secret of the command's surroundings is not that of the daemon's."""
+    path.write_text(path.read_text().replace("${TOKEN}", "${OTHER}"))
+    command = [sys.executable, "-m", "crmsync", "reload", "--config", str(path)]
+    environ = {**os.environ, **ENVIRON, "OTHER": "pat-test-another"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE)
+
+    assert done.returncode == 78
+    assert "OTHER" in done.stderr
+    assert "stays in force" in done.stderr
+
+
+def test_without_a_daemon_there_is_nothing_to_reload(path: Path) -> None:
+    path.write_text(TENANT + DAEMON % (path.parent, 8080))
+
+    assert reloaded(path) == (4, "No daemon is running; its next start reads the configuration.\n")
+
+
 def status(path: Path) -> Any:
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(path.parent / "crmsync.db.sock"))) as client:
         return client.get("http://daemon/status").json()

@@ -18,7 +18,6 @@ import orjson
 from connectors.hubspot.values import EPOCH, Row, milliseconds, moment_of
 from crmsync.errors import Reject, Retry
 
-MODIFIED = "lastmodifieddate"  # hs_lastmodifieddate for every other object
 RECORD_ID = "hs_object_id"
 
 
@@ -59,27 +58,28 @@ class Place:
     def __str__(self) -> str:
         return orjson.dumps(asdict(self)).decode()
 
-    @property
-    def order(self) -> str:
-        """The property by which the next page is sorted."""
-        return RECORD_ID if self.tied else MODIFIED
+    def order(self, modified: str) -> str:
+        """The property by which the next page is sorted. `modified` is the one with the time of the last change."""
+        return RECORD_ID if self.tied else modified
 
-    def filters(self) -> Sequence[dict[str, Any]]:
+    def filters(self, modified: str) -> Sequence[dict[str, Any]]:
         """What the next page asks for."""
-        begin = {"propertyName": MODIFIED, "operator": "GTE", "value": str(self.floor)}
+        begin = {"propertyName": modified, "operator": "GTE", "value": str(self.floor)}
         if not self.tied:
             return [begin]
         return [
             begin,
-            {"propertyName": MODIFIED, "operator": "LT", "value": str(self.floor + 1)},
+            {"propertyName": modified, "operator": "LT", "value": str(self.floor + 1)},
             {"propertyName": RECORD_ID, "operator": "GT", "value": self.tied},
         ]
 
-    def after(self, page: Sequence[Row], more: bool, now: datetime | None, overlap: timedelta) -> tuple[Place, bool]:
+    def after(
+        self, page: Sequence[Row], modified: str, more: bool, now: datetime | None, overlap: timedelta
+    ) -> tuple[Place, bool]:
         """Where to go from a page, and whether there is more at once. `now` is HubSpot's clock, if known."""
         if more and not page:
             raise Retry("HubSpot gave a bad response: an empty page that is not the last")
-        times = [modified(row) for row in page]
+        times = [_time(row, modified) for row in page]
         seen = self._with_top(max(times, default=0))
         if self.tied:
             return seen._in_instant(page, more), True
@@ -113,7 +113,7 @@ class Place:
         return replace(self, floor=max(settled, self.top - overlap), top_seen=first, settled=settled)
 
 
-def modified(row: Row) -> int:
+def _time(row: Row, modified: str) -> int:
     """When a row of a search was last changed, as the search sees it."""
-    moment = moment_of(row["properties"].get(MODIFIED)) or moment_of(row.get("updatedAt")) or EPOCH
+    moment = moment_of(row["properties"].get(modified)) or moment_of(row.get("updatedAt")) or EPOCH
     return milliseconds(moment)

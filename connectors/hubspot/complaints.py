@@ -15,9 +15,11 @@ from crmsync.errors import Reject
 
 SCHEMA_CODES = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
 """Codes that hold for a field in every row, whatever its value."""
+MISSING = "MISSING"
+"""Our code for a property that a new record has to have, and has not."""
 
 _CANDIDATE = re.compile(r"Existing ID:\s*(\d{1,20})|\b(\d{1,20}) already has that value", re.IGNORECASE)
-_MISSING = re.compile(r"Property [\"']?(\w{1,100})[\"']? does not exist", re.IGNORECASE)
+_UNKNOWN = re.compile(r"Property [\"']?(\w{1,100})[\"']? does not exist", re.IGNORECASE)
 _SCOPE = re.compile(r"[a-z][a-z0-9_.:-]{1,99}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
@@ -34,6 +36,7 @@ class Refusal(Reject):
     def __init__(self, said: str, complaint: Complaint, *, conflict: bool = False) -> None:
         super().__init__(said, tuple(complaint.reasons), complaint.candidate)
         self.reasons = complaint.reasons
+        self.code = complaint.category or "REFUSED"
         self.conflict = conflict or complaint.conflict
         self.unexplained = not (self.reasons or self.conflict) and complaint.category in ("", "VALIDATION_ERROR")
 
@@ -66,7 +69,7 @@ class Complaint:
             correlation=_fit(_CORRELATION, said.get("correlationId")),
             policy=_fit(_CODE, said.get("policyName")),
             context=_context(said),
-            reasons=_reasons(text, nested),
+            reasons=_reasons(text, _context(said), nested),
             scopes=_scopes([_context(said), *map(_context, nested)]),
             candidate=found and (found[1] or found[2]),
         )
@@ -110,8 +113,8 @@ def _scopes(contexts: Iterable[Mapping[str, Sequence[str]]]) -> Sequence[str]:
     return [scope for scope in dict.fromkeys(named) if _SCOPE.fullmatch(scope)]
 
 
-def _reasons(text: str, nested: Iterable[Mapping[str, Any]]) -> Mapping[str, str]:
-    """The fields that are named: in `errors`, in a JSON list inside the message, or in its prose."""
+def _reasons(text: str, context: Mapping[str, Sequence[str]], nested: Iterable[Mapping[str, Any]]) -> Mapping[str, str]:
+    """The fields that are named: in `errors`, in a JSON list inside the message, in its context, or in its prose."""
     named: list[tuple[object, object]] = [
         (name, error.get("code") or error.get("subCategory"))
         for error in nested
@@ -122,8 +125,9 @@ def _reasons(text: str, nested: Iterable[Mapping[str, Any]]) -> Mapping[str, str
     except (ValueError, RecursionError):
         embedded = None
     named += [(item.get("name"), item.get("error")) for item in listed(embedded) if isinstance(item, dict)]
-    if not named and (missing := _MISSING.search(text)):
-        named = [(missing[1], "PROPERTY_DOESNT_EXIST")]
+    named += [(name, MISSING) for name in context.get("properties", ()) if "required" in text.lower()]
+    if not named and (unknown := _UNKNOWN.search(text)):
+        named = [(unknown[1], "PROPERTY_DOESNT_EXIST")]
     return {
         name: code
         for given_name, given_code in named

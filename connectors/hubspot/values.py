@@ -51,20 +51,6 @@ def _type(name: str, definition: Row) -> FieldType:
     return TYPES.get(str(definition.get("type")), FieldType.TEXT)
 
 
-def key_property(name: str) -> Row:
-    """The definition of the property that holds the Kirim id. Web forms must not offer it."""
-    return {
-        "groupName": "contactinformation",
-        "name": name,
-        "label": "Kirim contact id",
-        "description": "Links this contact to Kirim. Written by crmsync; do not edit.",
-        "type": "string",
-        "fieldType": "text",
-        "hasUniqueValue": True,
-        "formField": False,
-    }
-
-
 def to_hubspot(value: Value, definition: Row) -> str:
     """The text that is sent for a value; None clears."""
     if value is None:
@@ -118,3 +104,11 @@ def rows(body: Row, *, ambiguous: bool = False) -> Sequence[Row]:
         if not (isinstance(row, dict) and row.get("id") and isinstance(row.get("properties"), dict)):
             raise Retry("HubSpot gave a bad response: no list of records", ambiguous=ambiguous)
     return listed(results)
+
+
+def next_page(body: Row) -> str | None:
+    """Where the next page begins, None after the last."""
+    paging = body.get("paging")
+    following = paging.get("next") if isinstance(paging, dict) else None
+    after = following.get("after") if isinstance(following, dict) else None
+    return None if after is None else str(after)

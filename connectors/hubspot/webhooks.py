@@ -1,68 +1,30 @@
-"""HubSpot's webhooks: proving where a request comes from, and reading what it says.
+"""HubSpot's webhooks, read: what each event says of a record that we keep.
 
-Signature version 3 only: the older ones carry no time, so that anyone who has seen a request can repeat it.
-
-https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation
 https://developers.hubspot.com/docs/apps/developer-platform/add-features/configure-webhooks
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from connectors.hubspot.objects import RECORDS
 from connectors.hubspot.values import EPOCH, Row
 from crmsync import strict_json
-from crmsync.errors import BadPayload, BadSignature, Doubt
-from crmsync.model import Change, Item, Kind, Value, WebhookRequest
+from crmsync.errors import BadPayload
+from crmsync.model import CONTACT_LINK, Change, Item, Kind, Value
 
-TOLERANCE = timedelta(minutes=5)
-CONTACT_TYPE = "0-1"
-SIGNATURE = re.compile(rb"[A-Za-z0-9+/]{43}=")
-MILLISECONDS = re.compile(rb"[0-9]{12,14}")
-ESCAPES = re.compile(rb"%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
+Kept = Mapping[Kind, Collection[str]]
+"""The properties whose changes matter, for each kind of record that is kept."""
 
-
-def check_signature(request: WebhookRequest, url: str, secrets: Collection[str]) -> str:
-    """The label of the secret with which the request was signed for `url`, lately. Raises `BadSignature`."""
-    signatures = request.header(b"x-hubspot-signature-v3")
-    stamps = request.header(b"x-hubspot-request-timestamp")
-    if not signatures or not stamps:
-        raise BadSignature(Doubt.MISSING)
-    if len(signatures) > 1 or len(stamps) > 1:
-        raise BadSignature(Doubt.MALFORMED)
-    if not SIGNATURE.fullmatch(signatures[0]) or not MILLISECONDS.fullmatch(stamps[0]):
-        raise BadSignature(Doubt.MALFORMED)
-    method = request.method.upper().encode("utf-8", "surrogatepass")
-    signed = b"".join((method, _signed_address(url, request.path), request.body, stamps[0]))
-    given = base64.b64decode(signatures[0])
-    matching = [
-        secret for secret in secrets if hmac.compare_digest(hmac.digest(secret.encode(), signed, "sha256"), given)
-    ]
-    if not matching:
-        raise BadSignature(Doubt.MISMATCH)
-    age = request.received_at - (EPOCH + timedelta(milliseconds=int(stamps[0])))
-    if abs(age) > TOLERANCE:
-        raise BadSignature(Doubt.STALE if age > timedelta(0) else Doubt.FUTURE)
-    return _label(matching[0])
-
-
-def _label(secret: str) -> str:
-    """Tells a secret from the others, wherever it stands among them, and may be shown."""
-    return hashlib.sha256(b"crmsync client secret\0" + secret.encode()).hexdigest()[:8]
-
-
-def _signed_address(url: str, path: str) -> bytes:
-    """The public URL with the query as it was sent. HubSpot signs it with these escapes undone, and no others."""
-    _, mark, query = path.partition("?")
-    address = f"{url}{mark}{query}".encode("utf-8", "surrogatepass")
-    return ESCAPES.sub(lambda escape: bytes.fromhex(escape[1].decode()), address)
+KINDS = {name: kind for kind, of in RECORDS.items() for name in (of.name, of.id)}
+GONE = frozenset({"deletion", "privacyDeletion"})
+LINKED = "associationChange"
+VERBS = GONE | {"creation", "propertyChange", "merge", "restore", LINKED}
 
 
 def read_events(body: bytes) -> Sequence[Any]:
@@ -73,48 +35,69 @@ def read_events(body: bytes) -> Sequence[Any]:
     return events
 
 
-def items(event: Any, portal_id: str | None, kept: Collection[str]) -> Iterator[Item]:
+def items(event: Any, portal_id: str | None, kept: Kept) -> Iterator[Item]:
     """What one event says. It is a hint at most: events come in no order, so that the record has to be read.
 
-    A merge says something of each record that took part, and so is several items. `kept` are the properties whose
-    changes matter.
+    A merge says something of each record that took part, and so is several items.
     """
-    key = _key(event)
+    key, name = _key(event), _name(event)
     try:
-        kind, verb, record_id, at = _essentials(event)
+        subject, verb, record_id, at = _essentials(event)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        yield Item(key, _name(event), reason="schema")
+        yield Item(key, name, reason="schema")
         return
-    name, origin = _name(event), _origin(event)
+    origin, kind = _origin(event), KINDS.get(subject)
     if portal_id is not None and str(event.get("portalId")) != portal_id:
         yield Item(key, name, reason="foreign_portal", at=at, origin=origin)
-    elif kind not in ("contact", f"object/{CONTACT_TYPE}") or verb not in VERBS:
+    elif kind is None or kind not in kept or verb not in VERBS:
         yield Item(key, name, reason="unmapped_type", at=at, origin=origin)
-    elif verb == "propertyChange" and _property(event) not in {*kept, None}:
+    elif not _matters(event, verb, kept[kind]):
         yield Item(key, name, reason="unmapped_field", at=at, origin=origin)
     elif verb == "merge":
         for id in _merged(event, record_id):
-            yield Item(f"{key}:{id}", name, Change(Kind.CONTACT, id), at=at, origin=origin)
+            yield Item(f"{key}:{id}", name, Change(kind, id), at=at, origin=origin)
     else:
         seen = _seen(event) if verb == "propertyChange" else {}
-        change = Change(Kind.CONTACT, record_id, seen=seen, created=verb == "creation", deleted=verb in GONE)
+        change = Change(kind, record_id, seen=seen, created=verb == "creation", deleted=verb in GONE)
         yield Item(key, name, change, at=at, origin=origin)
 
 
-GONE = frozenset({"deletion", "privacyDeletion"})
-VERBS = GONE | {"creation", "propertyChange", "merge", "restore"}
+def _matters(event: Row, verb: str, kept: Collection[str]) -> bool:
+    """Whether something changed that is kept."""
+    if verb == LINKED:
+        return CONTACT_LINK in kept
+    return verb != "propertyChange" or _property(event) in {*kept, None}
 
 
 def _essentials(event: Any) -> tuple[str, str, str, datetime]:
     """Kind of object, what happened, record id and time; raises where one is missing or of the wrong type."""
-    kind, _, verb = event["subscriptionType"].partition(".")
-    if kind == "object":
-        kind = f"object/{event['objectTypeId']}"
-    record_id = _id(event["newObjectId"] if event.get("objectId") is None and verb == "merge" else event["objectId"])
+    subject, _, verb = event["subscriptionType"].partition(".")
+    if verb == LINKED:
+        subject, record_id = _linked(event, subject)
+    else:
+        new = event.get("objectId") is None and verb == "merge"
+        record_id = _id(event["newObjectId"] if new else event["objectId"])
+        subject = str(event["objectTypeId"]) if subject == "object" else subject
     happened = event["occurredAt"]
     if type(happened) is not int:
         raise TypeError
-    return kind, verb, record_id, EPOCH + timedelta(milliseconds=happened)
+    return subject, verb, record_id, EPOCH + timedelta(milliseconds=happened)
+
+
+def _linked(event: Row, subject: str) -> tuple[str, str]:
+    """The record whose associations changed: the ticket, from whichever end the event looks at it."""
+    said = str(event.get("associationType") or "").upper()
+    ends: Sequence[Any] = [event.get("fromObjectTypeId"), event.get("toObjectTypeId")]
+    if "_TO_" in said:
+        ends = said.lower().split("_to_")
+    ticket = RECORDS[Kind.CONVERSATION]
+    partner = RECORDS[Kind.CONTACT]
+    for own, other, id in ((0, 1, "fromObjectId"), (1, 0, "toObjectId")):
+        if ends[own] in (ticket.name, ticket.id) and ends[other] in (partner.name, partner.id):
+            return ticket.id, _id(event[id])
+    if not any(ends) and subject == ticket.name:
+        return ticket.id, _id(event["fromObjectId"])
+    return "another", ""
 
 
 def _id(value: object) -> str:
@@ -159,6 +142,9 @@ def _key(event: Any) -> str:
         return f"hubspot:{_digest(event)}"
     names = ("subscriptionId", "subscriptionType", "objectId", "newObjectId", "occurredAt", "propertyName")
     parts = [event.get(name) for name in names]
+    if _name(event).endswith(f".{LINKED}"):
+        ends = ("associationType", "fromObjectId", "toObjectId")
+        parts += [*(event.get(name) for name in ends), str(event.get("associationRemoved"))]
     if not all(part is None or type(part) in (int, str) for part in parts) or event.get("occurredAt") is None:
         return f"hubspot:{_digest({**event, 'attemptNumber': None})}"
     value = [_digest(event["propertyValue"])] if "propertyValue" in event else []

@@ -1,28 +1,35 @@
 """HubSpot's client package on our terms: one request at a time, sent once, and every failure one of our errors.
 
-The package builds requests and keeps connections. Nothing here repeats a request or knows what a contact is.
+The package builds requests and keeps connections. Nothing here knows what a contact is, and nothing is repeated but
+what was refused for an OAuth token that had ended.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import orjson
 
 # `from hubspot import HubSpot` leads through a discovery layer that makes a client, and a connection pool, on every
-# use of a property such as `batch_api`. These two packages are all we need of 50 MB: 28 ms and 5.6 MiB to import.
-from hubspot.crm.contacts import ApiClient, BatchApi, Configuration, SearchApi
+# use of a property such as `batch_api`. These packages are all we need of 50 MB; `objects` serves every kind of object.
+from hubspot.crm.associations.v4 import BatchApi as AssociationsApi
+from hubspot.crm.lists import ListsApi, MembershipsApi
+from hubspot.crm.objects import ApiClient, BasicApi, BatchApi, Configuration, SearchApi
+from hubspot.crm.owners import OwnersApi
+from hubspot.crm.pipelines import PipelinesApi
 from hubspot.crm.properties import CoreApi
 from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from connectors.hubspot.complaints import SCHEMA_CODES, Complaint, Refusal
+from connectors.hubspot.oauth import credential
 from connectors.hubspot.pool import confine
 from connectors.hubspot.settings import HubSpotSettings
 from crmsync.connector import Surroundings
@@ -32,9 +39,12 @@ from crmsync.outbound import DEADLINE, Reach
 
 CONNECTIONS = 16  # kept alive; more threads than that still work, on connections of their own
 PERIODS = {"SECONDLY": timedelta(seconds=1), "TEN_SECONDLY_ROLLING": timedelta(seconds=10)}
+PASSING = frozenset({"RATE_LIMITS", "RATE_LIMIT"})
+UNCERTAIN = frozenset({"INTERNAL_ERROR", "SERVER_ERROR"})
 LOCKED = timedelta(seconds=2)
 MIGRATING = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
+TOKENS = "/oauth/v3/token"  # the package knows only version 1, which ends in February 2027
 
 
 class Answer(NamedTuple):
@@ -63,7 +73,6 @@ class Client(ApiClient):  # type: ignore[misc]  # the package has no types
 
     def __init__(self, settings: HubSpotSettings, reach: Reach) -> None:
         configuration = Configuration(host=settings.base_url)
-        configuration.access_token = settings.access_token.get_secret_value()
         configuration.connection_pool_maxsize = CONNECTIONS
         super().__init__(configuration)
         confine(self.rest_client.pool_manager, reach)
@@ -80,22 +89,26 @@ class Client(ApiClient):  # type: ignore[misc]  # the package has no types
         **_: Any,
     ) -> Answer:
         """Sends once, within a deadline. Raises urllib3's errors only."""
+        address = f"{url}?{urlencode(query_params)}" if query_params else url
         with DEADLINE.within(self.patience):
-            return self._exchanged(method, url, query_params, headers, body)
+            return self._exchanged(method, address, headers, None if body is None else json.dumps(body))
 
-    def _exchanged(
-        self,
-        method: str,
-        url: str,
-        query_params: Sequence[tuple[str, str]] | None,
-        headers: Mapping[str, str] | None,
-        body: Any,
-    ) -> Answer:
+    def sanitize_for_serialization(self, obj: Any) -> Any:
+        """Everything that is sent is plain already; the package would copy it value by value."""
+        return obj
+
+    def submit(self, path: str, form: Mapping[str, str]) -> Answer:
+        """Posts a form, without a token."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        with DEADLINE.within(self.patience):
+            return self._exchanged("POST", self.configuration.host + path, headers, urlencode(form))
+
+    def _exchanged(self, method: str, url: str, headers: Mapping[str, str] | None, body: str | None) -> Answer:
         response = self.rest_client.pool_manager.urlopen(
             method,
-            f"{url}?{urlencode(query_params)}" if query_params else url,
+            url,
             headers=headers,
-            body=None if body is None else json.dumps(body),
+            body=body,
             timeout=Timeout(connect=min(5, self.patience), read=self.patience),
             retries=False,
             redirect=False,
@@ -122,37 +135,78 @@ def _json(content: bytes) -> Any:
 
 
 class Wire:
-    """One account's credential: its connections, its budget, its errors. Each api object is made once and kept."""
+    """One account's credential: its connections, its budget, its errors. Each api object is made once and kept.
 
-    def __init__(self, settings: HubSpotSettings, around: Surroundings) -> None:
-        self._settings = settings
+    `own` are the properties without which nothing can be written.
+    """
+
+    def __init__(self, settings: HubSpotSettings, around: Surroundings, own: Collection[str]) -> None:
+        self._own = own
         self._budget = around.budget
         self._clock = around.clock
         self._client = Client(settings, around.reach)
-        self.contacts = BatchApi(self._client)
+        self._credential = credential(settings, self._exchange, around.clock)
+        self.objects = BatchApi(self._client)  # any package's client serves any other: they are the same text
+        self.pages = BasicApi(self._client)
         self.search = SearchApi(self._client)
-        self.properties = CoreApi(self._client)  # any package's client serves any other: they are the same text
+        self.properties = CoreApi(self._client)
+        self.pipelines = PipelinesApi(self._client)
+        self.associations = AssociationsApi(self._client)
+        self.lists = ListsApi(self._client)
+        self.memberships = MembershipsApi(self._client)
+        self.owners = OwnersApi(self._client)
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.rest_client.pool_manager.clear()
 
     def call(
-        self, operation: Callable[..., Answer], *arguments: object, bucket: str = "", writing: bool = False
+        self,
+        operation: Callable[..., Answer],
+        *arguments: object,
+        bucket: str = "",
+        writing: bool = False,
+        options: Mapping[str, object] = MappingProxyType({}),
     ) -> Answer:
         """One request. Returns a success whose body is a JSON object, or raises what the trouble means.
 
         A refused write is a `Refusal`, which callers make `plain`.
         """
+
+        def send(token: str) -> Answer:
+            bearer = {"in": "header", "key": "Authorization", "value": f"Bearer {token}"}
+            return operation(*arguments, _preload_content=False, _request_auth=bearer, **options)
+
+        token = self._credential.token()
+        answer = self._sent(lambda: send(token), bucket, writing)
+        if answer.status == 401 and self._credential.renewed(token):
+            token = self._credential.token()
+            answer = self._sent(lambda: send(token), bucket, writing)
+        return self._understood(answer, bucket, writing)
+
+    def _exchange(self, form: Mapping[str, str]) -> Mapping[str, Any]:
+        """An access token for a refresh token."""
+        answer = self._sent(lambda: self._client.submit(TOKENS, form), "", writing=False)
+        if answer.status in (400, 401, 403, 404):
+            said = Complaint.read(answer.body)
+            raise Suspend(f"HubSpot answered {answer.status} {said}: the app or its refresh token is refused")
+        body: Mapping[str, Any] = self._understood(answer, "", writing=False).body
+        return body
+
+    def _sent(self, send: Callable[[], Answer], bucket: str, writing: bool) -> Answer:
+        """Whatever was answered."""
         self._budget.take(bucket)
         try:
-            answer = operation(*arguments, _preload_content=False)
+            answer = send()
         except (NewConnectionError, ConnectTimeoutError) as error:
             raise unanswered("HubSpot", error, sent=False) from error
         except HTTPError as error:
             trouble = unanswered("HubSpot", error, sent=True)
             raise Retry(str(trouble), ambiguous=writing) if isinstance(trouble, Retry) else trouble from error
-        self._observe(answer.headers)
+        self._observe(answer.headers, bucket)
+        return answer
+
+    def _understood(self, answer: Answer, bucket: str, writing: bool) -> Answer:
         if answer.status not in (200, 201, 207):
             raise self._error(answer, bucket, writing)
         if not isinstance(answer.body, dict):
@@ -160,17 +214,25 @@ class Wire:
         return answer
 
     def refusal(self, said: str, complaint: Complaint, *, conflict: bool = False) -> Refusal | Suspend:
-        """The refusal of a request or a row. Where the key property is missing, that is no row's fault."""
-        key = self._settings.external_id
-        if complaint.reasons.get(key) in SCHEMA_CODES:
-            return Suspend(f"{said}: the contact property {key} is missing or not writable; prepare the account")
+        """The refusal of a request or a row. Where a property of ours is missing, that is no row's fault."""
+        for name, code in complaint.reasons.items():
+            if name in self._own and code in SCHEMA_CODES:
+                return Suspend(f"{said}: the property {name} is missing or not writable; prepare the account")
         return Refusal(said, complaint, conflict=conflict)
 
-    def _observe(self, headers: Mapping[str, str]) -> None:
-        """Passes on what is left of ten seconds. The answers to searches do not tell."""
-        left, limit = (headers.get(f"X-HubSpot-RateLimit-{name}") or "" for name in ("Remaining", "Max"))
-        if re.fullmatch(r"[0-9]{1,9}", left) and re.fullmatch(r"[0-9]{1,9}", limit):
-            self._budget.observe(int(left), int(limit))
+    def row_error(self, said: str, complaint: Complaint) -> ConnectorError:
+        """What the error of one row means, in an answer that has others."""
+        said = f"{said}: {complaint}".rstrip(": ")
+        if complaint.category in PASSING | UNCERTAIN:
+            return Retry(said, ambiguous=complaint.category in UNCERTAIN)
+        return self.refusal(said, complaint)
+
+    def _observe(self, headers: Mapping[str, str], interval: str) -> None:
+        """Passes on what is left of ten seconds, and of the day. The answers to searches do not tell."""
+        for bucket, remaining, most in ((interval, "Remaining", "Max"), ("day", "Daily-Remaining", "Daily")):
+            left, limit = (headers.get(f"X-HubSpot-RateLimit-{name}") or "" for name in (remaining, most))
+            if re.fullmatch(r"[0-9]{1,9}", left) and re.fullmatch(r"[0-9]{1,9}", limit):
+                self._budget.observe(int(left), int(limit), bucket)
 
     def _error(self, answer: Answer, bucket: str, writing: bool) -> ConnectorError:
         complaint = Complaint.read(answer.body)
@@ -178,7 +240,7 @@ class Wire:
         after = retry_after(answer.headers.get("Retry-After"), answer.at or self._clock())
         held = ""  # everything
         match answer.status:
-            case 400 | 409:
+            case 400 | 404 | 409:
                 refused = self.refusal(said, complaint, conflict=answer.status == 409)
                 return refused.plain() if isinstance(refused, Refusal) and not writing else refused
             case 401:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 import typer
 
 from crmsync import __version__, logs
-from crmsync.cli import check, connectors, dead, demo, inspect, run, webhooks
+from crmsync.cli import (
+    backfill,
+    check,
+    connectors,
+    dead,
+    demo,
+    inspect,
+    match,
+    plan,
+    reconcile,
+    reload,
+    run,
+    segments,
+    webhooks,
+)
 from crmsync.errors import ConfigError, CrmsyncError, StoreError
 
 EXIT_USAGE = 64  # the codes are those of sysexits.h
 EXIT_TEMPORARY = 75
 EXIT_CONFIG = 78
+USAGE: tuple[type[Any], ...] = (click.exceptions.UsageError, typer.BadParameter.__mro__[1])
+"""What a wrong command line raises; newer versions of Typer bring a copy of Click along."""
 
 app = typer.Typer(
     name="crmsync",
@@ -22,7 +39,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (demo, check, run, inspect, dead, webhooks, connectors):
+GROUPS = (
+    demo,
+    check,
+    run,
+    reload,
+    plan,
+    backfill,
+    reconcile,
+    match,
+    segments,
+    inspect,
+    dead,
+    webhooks,
+    connectors,
+)
+for commands in GROUPS:
     commands.register(app)
 
 
@@ -41,10 +73,10 @@ def main() -> None:
     logs.confine_crashes()
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.UsageError as error:
+    except USAGE as error:
         error.show()
         code = EXIT_USAGE
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, typer.Abort, KeyboardInterrupt):
         code = 130
     except ConfigError as error:
         code = _say(error, EXIT_CONFIG)

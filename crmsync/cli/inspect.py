@@ -21,8 +21,9 @@ from crmsync.errors import StoreError
 from crmsync.flows import report
 from crmsync.flows.explain import FieldStory, PairStory, explain
 from crmsync.flows.resync import resync
+from crmsync.flows.tenant import kind_of
 from crmsync.http import wall_clock
-from crmsync.model import Kind, Value
+from crmsync.model import Value
 
 NOT_FOUND = 4
 
@@ -51,7 +52,8 @@ def register(app: typer.Typer) -> None:
         """Tell why each field of a contact holds its value."""
         configuration = load(find(config, os.environ), environ=os.environ)
         chosen = choose_tenant(configuration, tenant)
-        rules = {each.name: each.rules[Kind.CONTACT] for each in chosen.connections if Kind.CONTACT in each.rules}
+        kind = kind_of(contact)
+        rules = {each.name: each.rules[kind] for each in chosen.connections if kind in each.rules}
         database = bootstrap.open_database(configuration, exclusive=False)
         try:
             stories = database.read(lambda tx: explain(tx, chosen.id, contact, rules, field))
@@ -142,6 +144,11 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         _show_subscription(console, subscription)
     for pair in told["parked"]:
         console.print(f"[red]parked[/red]  {_place(pair, 'connection')} {pair['id']}: {escape(pair['error'])}")
+    for run in told["runs"]:
+        if run["state"] in ("running", "stopped"):
+            read = f"{run['counts'].get('read', 0):,} records read"
+            name = f"{run['tenant']}: {run['kind']}, run {run['id']}"
+            console.print(f"[yellow]{run['state']}[/yellow]  {escape(name)}, {run['phase']}, {read}")
     for one in told["suspended"]:
         what = escape(f"{one['tenant']}/{one['endpoint']}")
         if one["on_trial"]:

@@ -13,6 +13,9 @@ from crmsync.errors import CrmsyncError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TenantOption = Annotated[str | None, typer.Option(help="The tenant; needed where there are several.")]
+TenantArgument = Annotated[
+    str | None, typer.Argument(metavar="TENANT", help="The tenant; needed where there are several.")
+]
 
 
 def choose_tenant(configuration: Configuration, named: str | None) -> TenantConfig:

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata
 from types import MappingProxyType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from crmsync.config.checks import Found
-from crmsync.config.fields import mapped
+from crmsync.config.kinds import KindReader
 from crmsync.config.model import ConnectionConfig
-from crmsync.config.sections import ConnectionSection, ContactsSection, identifier
+from crmsync.config.sections import ConnectionSection, identifier
 from crmsync.config.source import Document, KeyPath
 from crmsync.config.validate import Findings
 from crmsync.config.words import did_you_mean, key_names
 from crmsync.connector import Connector
-from crmsync.core.mapping import Rules
 from crmsync.errors import Problem
-from crmsync.model import Can, Kind
+from crmsync.model import Can
 
 ConnectorClass = type[Connector[Any]]
 Connectors = Mapping[str, Callable[[], ConnectorClass]]
 """How to get at each connector that is installed, by name."""
 
+RESERVED = frozenset({"poll", "lookup", "write", "refused", "operator", "run", "message"})
+"""What a cause in the history begins with, where it is no connection."""
 SHARED_KEYS = frozenset(key_names(ConnectionSection))
 
 
@@ -35,13 +36,18 @@ class _NoConnector(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionReader:
-    """Reads the connections of one file. `owned` collects which Kirim fields each connection decides."""
+    """Reads the connections of one file.
+
+    `owned` collects which Kirim fields each connection decides, `labels` which labels its segments manage.
+    """
 
     document: Document
     findings: Findings
     connectors: Connectors
     region: str | None
+    zone: ZoneInfo
     owned: list[tuple[str, Found]]
+    labels: list[tuple[str, Found]]
 
     def read(self, name: str) -> tuple[ConnectionConfig | None, ConnectorClass | None]:
         """The connection, if nothing is wrong with it, and its connector, if it was found."""
@@ -52,15 +58,35 @@ class ConnectionReader:
             return None, None
         kind = self.document.at((*path, "connector")) or name
         connector = self._connector(path, kind) if isinstance(kind, str) else None
-        rules = self._rules(path, connector) if "contacts" in self.document.at(path) else None
+        kinds = self._kinds(path, connector)
+        rules, messages, segments = kinds.rules(), kinds.messages(), kinds.segments()
+        self.owned.extend((name, found) for found in kinds.owned)
+        self.labels.extend((name, Found(self.document, (*path, "segments"), label)) for label in segments)
         if connector is None:
             return None, None
         settings = self.findings.section(self.document, path, connector.Settings, SHARED_KEYS)
         if section is None or settings is None or rules is None:
             return None, connector
         poll = self._poll(path, section, connector)
-        contacts = MappingProxyType({Kind.CONTACT: rules})
-        return ConnectionConfig(name, kind, connector, settings, section.start, poll, contacts), connector
+        mapped = MappingProxyType(rules)
+        found = ConnectionConfig(
+            name, kind, connector, settings, section.start, poll, mapped, messages, MappingProxyType(segments)
+        )
+        return found, connector
+
+    def _kinds(self, path: KeyPath, connector: ConnectorClass | None) -> KindReader:
+        if connector is None:
+            return KindReader(self.document, self.findings, path, self.region, self.zone)
+        return KindReader(
+            self.document,
+            self.findings,
+            path,
+            self.region,
+            self.zone,
+            connector.name,
+            connector.kinds,
+            connector.can,
+        )
 
     def _check_name(self, name: str, path: KeyPath) -> None:
         try:
@@ -69,6 +95,9 @@ class ConnectionReader:
             self.findings.problem(self.document, path, f"a connection's name {error}")
         if name == "kirim":
             message = "a connection cannot be called kirim: its webhook address is Kirim's own"
+            self.findings.problem(self.document, path, message)
+        if name in RESERVED:
+            message = f"a connection cannot be called {name}: the history calls something else so"
             self.findings.problem(self.document, path, message)
 
     def _connector(self, path: KeyPath, kind: str) -> ConnectorClass | None:
@@ -88,31 +117,6 @@ class ConnectionReader:
             message = f"the connector {connector.name} cannot be asked for changes; leave the key out"
             self.findings.problem(self.document, (*path, "poll_seconds"), message)
         return None
-
-    def _rules(self, path: KeyPath, connector: ConnectorClass | None) -> Rules | None:
-        """The rules of `contacts:`. Its fields are read even where something beside them is wrong."""
-        here = (*path, "contacts")
-        section = self.findings.section(self.document, here, ContactsSection)
-        fields = (*here, "fields")
-        if not isinstance(self.document.at(fields), dict):
-            return None
-        read_field = partial(self.findings.section, self.document)
-        result = mapped(self.document, fields, read_field)
-        self.findings.problems += result.problems
-        self.owned.extend((str(path[-1]), found) for found in result.owned)
-        if connector and Kind.CONTACT not in connector.kinds:
-            self.findings.problem(self.document, here, f"the connector {connector.name} has no contacts")
-        if section is None:
-            return None
-        creates = self._creates(here, section.create, connector)
-        return Rules(Kind.CONTACT, tuple(result.rules), self.region, creates)
-
-    def _creates(self, here: KeyPath, asked: bool | None, connector: ConnectorClass | None) -> bool:
-        can = connector is None or Can.CREATE in connector.can
-        if asked and connector and not can:
-            message = f"the connector {connector.name} cannot create records"
-            self.findings.problem(self.document, (*here, "create"), message)
-        return can if asked is None else asked
 
 
 def find(connectors: Connectors, kind: str) -> ConnectorClass:
@@ -153,5 +157,17 @@ def owned_twice(owned: list[tuple[str, Found]]) -> list[Problem]:
                 f"the CRM of only one connection can own {found.value}: {other} owns it at {earlier};"
                 " write owner: kirim in one of them"
             )
+            problems.append(found.problem(message))
+    return problems
+
+
+def managed_twice(labels: list[tuple[str, Found]]) -> list[Problem]:
+    """Labels that segments of two connections would both give and take."""
+    first: dict[str, tuple[str, Found]] = {}
+    problems = []
+    for connection, found in labels:
+        other, earlier = first.setdefault(found.value, (connection, found))
+        if other != connection:
+            message = f"the label {found.value} is managed by a segment of {other} already, at {earlier}"
             problems.append(found.problem(message))
     return problems

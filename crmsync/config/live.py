@@ -90,11 +90,16 @@ def _tenant(old: TenantConfig, new: TenantConfig, changed: list[str], waiting: l
 
 def _connection(old: ConnectionConfig, new: ConnectionConfig) -> tuple[Any, list[str], list[str]]:
     """The settings in force, and the names of what changed now and later."""
-    other = [name for name in _differing(old, new) if name != "settings"]
+    other = [name for name in _differing(old, new) if name != "settings" and not _only_zone(name, old, new)]
     if old.connector_class is not new.connector_class:
         return old.settings, [], ["connector"]
     settings, live, later = _settings(old.settings, new.settings)
     return settings, live, [*(SPELLED.get(name, name) for name in other), *later]
+
+
+def _only_zone(name: str, old: ConnectionConfig, new: ConnectionConfig) -> bool:
+    """Whether messages differ in nothing but the tenant's time zone, which is said of the tenant."""
+    return name == "messages" and replace(old.messages, zone=new.messages.zone) == new.messages
 
 
 def _settings(old: S, new: S) -> tuple[S, list[str], list[str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, SecretStr
 
 from crmsync.config import checks
 from crmsync.config.checks import Found
-from crmsync.config.connections import ConnectionReader, Connectors, owned_twice
+from crmsync.config.connections import ConnectionReader, Connectors, managed_twice, owned_twice
+from crmsync.config.kinds import spare_labels
 from crmsync.config.model import Configuration, ConnectionConfig, DaemonConfig, LogConfig, TenantConfig
 from crmsync.config.references import resolve
 from crmsync.config.sections import DaemonSection, TenantSection, address
@@ -19,9 +21,11 @@ from crmsync.config.source import Document, KeyPath, Trap, files, read
 from crmsync.config.validate import Findings, is_url
 from crmsync.config.words import as_read, holds_secret, key_names, leaves, unknown_key
 from crmsync.connector import installed
+from crmsync.core.mapping import Rules
 from crmsync.errors import ConfigError, Problem
 from crmsync.kirim.secrets import read_secrets_file
 from crmsync.kirim.settings import KirimSettings
+from crmsync.model import Kind
 
 DAEMON: KeyPath = ("daemon",)
 KIRIM: KeyPath = ("kirim",)
@@ -171,14 +175,15 @@ class _Draft:
             self._remember_secrets(KIRIM, KirimSettings)
             if kirim and kirim.webhook_secrets_file:
                 kirim = self._with_secrets_file(kirim, self.document.folder / Path(kirim.webhook_secrets_file))
-        connections = self._connections(section.region if section else None)
+        zone = ZoneInfo(section.timezone if section else "UTC")
+        connections = self._connections(section.region if section else None, zone)
         if section is None or kirim is None:
             return None
         self.findings.warnings += [self.document.problem(KIRIM, advice) for advice in kirim.advice()]
         return TenantConfig(
             id=section.tenant,
             file=self.document.file,
-            timezone=ZoneInfo(section.timezone),
+            timezone=zone,
             region=section.region,
             deliveries_per_second=section.deliveries_per_second,
             kirim=kirim,
@@ -209,21 +214,22 @@ class _Draft:
         secrets = tuple(SecretStr(key) for key in dict.fromkeys(held))
         return kirim.model_copy(update={"webhook_secrets": secrets, "webhook_secrets_file": str(path)})
 
-    def _connections(self, region: str | None) -> tuple[ConnectionConfig, ...]:
+    def _connections(self, region: str | None, zone: ZoneInfo) -> tuple[ConnectionConfig, ...]:
         names = self.document.at(("connections",))
         if not isinstance(names, dict):
             return ()
         if not names:
             self.findings.problem(self.document, ("connections",), "names no connection")
-        reader = ConnectionReader(self.document, self.findings, self.connectors, region, [])
+        reader = ConnectionReader(self.document, self.findings, self.connectors, region, zone, [], [])
         found = []
         for name in names:
             connection, connector = reader.read(name)
             found += [connection] if connection else []
             if connector:
                 self._remember_secrets(("connections", name), connector.Settings)
-        self.findings.problems += owned_twice(reader.owned)
-        return tuple(found)
+        self.findings.problems += [*owned_twice(reader.owned), *managed_twice(reader.labels)]
+        managed = frozenset(label for connection in found for label in connection.segments)
+        return tuple(replace(each, rules=_sparing(each.rules, managed)) for each in found)
 
     def _remember_secrets(self, path: KeyPath, model: type[BaseModel]) -> None:
         real = not self._all_targets_insecure(path, model)
@@ -238,6 +244,10 @@ class _Draft:
         names = {name: field for name, field in key_names(model).items() if is_url((name,))}
         urls = [self.document.at((*path, name)) or field.get_default() for name, field in names.items()]
         return bool(urls) and all(checks.target(str(url)) in self.findings.insecure for url in urls if url)
+
+
+def _sparing(rules: Mapping[Kind, Rules], managed: frozenset[str]) -> Mapping[Kind, Rules]:
+    return MappingProxyType({kind: spare_labels(each, managed) for kind, each in rules.items()})
 
 
 def _compare(drafts: Sequence[_Draft], findings: Findings) -> None:

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from crmsync.connector import Connector, ConnectorSettings
 from crmsync.core.mapping import Rules
+from crmsync.core.messages import Logging
+from crmsync.core.segments import Rule
 from crmsync.errors import Problem
 from crmsync.kirim.settings import KirimSettings
 from crmsync.model import Kind
@@ -71,6 +73,8 @@ class ConnectionConfig:
     start: Start
     poll: timedelta | None
     rules: Mapping[Kind, Rules]
+    messages: Logging
+    segments: Mapping[str, Rule]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,12 @@ from pydantic_core import PydanticUndefined
 from crmsync.config.sections import (
     ConnectionSection,
     ContactsSection,
+    ConversationsSection,
     DaemonSection,
     FieldSection,
+    MatchSection,
+    MessagesSection,
+    SegmentSection,
     TenantSection,
 )
 from crmsync.config.words import expected, holds_secret, key_names, parts
@@ -56,7 +60,11 @@ def describe_schema(connectors: Mapping[str, type[Connector[Any]]]) -> tuple[Sch
     for name, connector in sorted(connectors.items()):
         found += _keys(connector.Settings, CONNECTION, name)
     found += _keys(ContactsSection, f"{CONNECTION}.contacts")
+    found += _keys(MatchSection, f"{CONNECTION}.contacts.match[]")
     found += _keys(FieldSection, FIELD)
+    found += _keys(ConversationsSection, f"{CONNECTION}.conversations")
+    found += _keys(MessagesSection, f"{CONNECTION}.messages")
+    found += _keys(SegmentSection, f"{CONNECTION}.segments[]")
     return (*found, *daemon, *_keys(DaemonSection, "daemon"))
 
 

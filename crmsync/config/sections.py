@@ -15,7 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from crmsync.config.model import Address, Start
 from crmsync.config.words import did_you_mean
+from crmsync.core.lens import PhoneFormat, Strangers
 from crmsync.core.mapping import OnDrift, Owner
+from crmsync.core.messages import Log
 from crmsync.model import FieldType
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -99,7 +101,7 @@ class TenantSection(_Section):
 class FieldSection(_Section):
     """One mapped field in its long form."""
 
-    crm: str = Field(description="the CRM's field")
+    crm: str = Field(description="the CRM's field, or several that are one text: `firstname + lastname`")
     owner: Owner | None = Field(
         None, description="whose value wins; by default Kirim's for channel facts, else the CRM's"
     )
@@ -107,16 +109,78 @@ class FieldSection(_Section):
     on_drift: OnDrift = Field(
         OnDrift.RESTORE, description="what happens when the side that does not own the field changed it"
     )
+    map: dict[str, str | list[str]] | None = Field(
+        None, description="Kirim's words and the CRM's; of several the first is written, and all are understood"
+    )
+    unknown: Strangers = Field(
+        Strangers.IGNORE, description="what happens to words that `map` does not name: ignore them, or keep them"
+    )
+    otherwise: str | None = Field(None, description="the CRM's word for whatever `map` has no word for; or its user")
+    separator: Annotated[str, Field(min_length=1, max_length=3)] | None = Field(
+        None, description="what stands between the members of a set that the CRM keeps as one text"
+    )
+    format: PhoneFormat = Field(PhoneFormat.AS_IS, description="how a telephone number is written in the CRM")
+    users: dict[str, str] | None = Field(
+        None, description="Kirim's users and the CRM's, by id; all others are known by their e-mail"
+    )
 
 
-class ContactsSection(_Section):
-    """What is synced of contacts."""
+class MatchSection(_Section):
+    """One field by which a person is recognised, in its long form."""
+
+    kirim: str = Field(description="Kirim's field")
+    crm: str = Field(description="the CRM's field")
+
+
+class SegmentSection(_Section):
+    """One segment of the CRM whose members get a label in Kirim."""
+
+    segment: Annotated[str, Field(min_length=1)] = Field(description="the segment's name or id")
+    label: Annotated[str, Field(min_length=1, max_length=50)] = Field(description="the label in Kirim")
+    create_label: bool = Field(False, description="make the label where Kirim has none of that name")
+    remove: bool = Field(True, description="take the label from those who leave the segment")
+    dwell_minutes: Annotated[int, Field(ge=0, le=10_080)] = Field(
+        0, description="how long somebody has to be in, or out, before that counts"
+    )
+    most_removals: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="contacts that one run may take the label from; above it, a person has to allow it"
+    )
+    most_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2, description="the share of those with the label that one run may take it from"
+    )
+
+
+class MessagesSection(_Section):
+    """What of the messages goes onto the CRM's timelines."""
+
+    log: Log = Field(Log.OFF, description="each message, a digest a day, or nothing")
+    bodies: bool = Field(True, description="keep and log what was said; else only that something was")
+
+
+class KindSection(_Section):
+    """What is synced of one kind of record."""
 
     create: bool | None = Field(
-        None,
-        description="create contacts in the CRM that it does not have; by default where the connector can",
+        None, description="create records in the CRM that it does not have; by default where the connector can"
     )
+    initial: dict[str, str] = Field(
+        default_factory=dict, description="CRM fields that a new record is made with; {name} and the like are filled in"
+    )
+    constants: dict[str, str] = Field(default_factory=dict, description="CRM fields that always hold the same")
     fields: dict[str, Any] = Field(description="Kirim field: CRM field, or a mapping with the keys below")
+
+
+class ConversationsSection(KindSection):
+    """What is synced of conversations."""
+
+
+class ContactsSection(KindSection):
+    """What is synced of contacts."""
+
+    match: list[Any] = Field(
+        default_factory=list,
+        description="mapped Kirim fields by which a record that others made is recognised before one is created",
+    )
 
 
 class ConnectionSection(_Section):
@@ -128,6 +192,9 @@ class ConnectionSection(_Section):
         30, description="how often the CRM is asked for changes; 0 never asks"
     )
     contacts: dict[str, Any] = Field(description="which fields of a contact are kept in step")
+    conversations: dict[str, Any] | None = Field(None, description="which fields of a conversation are kept in step")
+    messages: dict[str, Any] | None = Field(None, description="what of the messages goes onto the CRM's timelines")
+    segments: list[Any] = Field(default_factory=list, description="segments whose members get a label in Kirim")
 
 
 class LogSection(_Section):

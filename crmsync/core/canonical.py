@@ -6,9 +6,10 @@ A value that does not fit its type (a phone field holding words) is compared as 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Hashable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -22,6 +23,9 @@ Canonical = Hashable
 TRUE = frozenset({"true", "yes", "1"})
 FALSE = frozenset({"false", "no", "0"})
 INVISIBLE = {ord(mark): None for mark in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"}
+GROUPED = re.compile(r"\+?[0-9][0-9 .()-]*").fullmatch
+GROUPING = {ord(mark): None for mark in " .()-"}
+"""What people put between digits, and what means nothing where there is nothing else."""
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 """No digit is rounded away and no exponent is too large: two numbers are the same only if they are."""
 MILLISECONDS_FROM = 100_000_000_000  # a number this large counts milliseconds: as seconds it is the year 5138
@@ -41,6 +45,8 @@ def canonical(kind: FieldType, value: Value, region: str | None = None) -> Canon
         return _boolean(value)
     if kind is FieldType.DATETIME:
         return _moment(value)
+    if kind is FieldType.DATE:
+        return _day(value)
     written = text(value)
     if kind is FieldType.EMAIL:
         return written.casefold() or None
@@ -61,13 +67,19 @@ def text(value: Value) -> str:
     return unicodedata.normalize("NFC", str(value)).strip()
 
 
-@lru_cache(maxsize=65_536)
 def phone(written: str, region: str | None = None) -> str:
     """E.164 if the digits are a possible number of a known country, else the text as it stands.
 
     Digits without a plus sign are read with `region`, then as if they began with a country code.
     """
-    visible = unicodedata.normalize("NFKC", written.translate(INVISIBLE)).strip()
+    if not written.isascii():
+        written = unicodedata.normalize("NFKC", written.translate(INVISIBLE)).strip()
+    plain = written.translate(GROUPING) if GROUPED(written) else written
+    return _e164(plain, region) or written
+
+
+@lru_cache(maxsize=8_192)
+def _e164(visible: str, region: str | None) -> str | None:
     for candidate, country in ((visible, region), (f"+{visible.lstrip('+')}", None)):
         if candidate.startswith("+") or country:
             try:
@@ -76,7 +88,7 @@ def phone(written: str, region: str | None = None) -> str:
                 continue
             if phonenumbers.is_valid_number(number):
                 return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    return visible
+    return None
 
 
 def _set(value: Value) -> Canonical:
@@ -120,6 +132,21 @@ def _moment(value: Value) -> Canonical:
     if not math.isfinite(number):
         return written
     return int(number) if abs(number) >= MILLISECONDS_FROM else int(number * 1000)
+
+
+def _day(value: Value) -> Canonical:
+    """A day as 2026-11-20; of a point in time the day it is on in UTC."""
+    written = text(value)
+    try:
+        return date.fromisoformat(written).isoformat()
+    except ValueError:
+        moment = _moment(value)
+    if not isinstance(moment, int):
+        return moment
+    try:
+        return datetime.fromtimestamp(moment / 1000, UTC).date().isoformat()
+    except (OverflowError, OSError, ValueError):
+        return written
 
 
 def storable(fields: Fields) -> Fields:

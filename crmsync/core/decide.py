@@ -7,14 +7,19 @@ An absent key is unknown and decides nothing; None is an explicit empty value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from crmsync.core.canonical import canonical
+from crmsync.core.canonical import canonical, same, text
+from crmsync.core.lens import UNKNOWN, Unknown
 from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
-from crmsync.model import Fields, Value
+from crmsync.model import NOTHING, Fields, Value
+
+Times = Mapping[str, datetime]
+NO_TIMES: Times = MappingProxyType({})
 
 
 class Side(StrEnum):
@@ -38,9 +43,11 @@ class Why(StrEnum):
     SEEDED = "seeded"  # no base yet and the owner's side is empty: filled from the other
     OWNER_CHANGED = "owner_changed"
     RESTORED = "restored"  # the side that does not own the field changed it
-    CONFLICT = "conflict"  # both changed it, to different values: the owner's stands
+    CONFLICT = "conflict"  # both changed it, to different values: one stands, by the rule of its owner
+    MERGED = "merged"  # a set that both sides add to and take from
     DRIFT = "drift"  # as RESTORED, but the mapping says to report only
     NOT_WRITABLE = "not_writable"  # the side that should change takes no writes
+    UNMAPPED = "unmapped"  # the side that should change has no word for the value
     REFUSED = "refused"  # the platform would not take this value
 
 
@@ -63,20 +70,26 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class PairView:
-    """All that `decide` looks at. `crm` is None where the CRM has no record yet."""
+    """All that `decide` looks at. `crm` is None where the CRM has no record yet.
+
+    The times say, per field of a side, when it was seen to change; under the empty name when all others were. A field
+    that is missing in both changed nobody knows when.
+    """
 
     kirim: Fields
     crm: Fields | None
     base: Mapping[str, Agreed] = field(default_factory=lambda: MappingProxyType({}))
     noted: Mapping[str, Noted] = field(default_factory=lambda: MappingProxyType({}))
+    kirim_times: Times = field(default_factory=lambda: NO_TIMES)
+    crm_times: Times = field(default_factory=lambda: NO_TIMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What happens to one field: `value` is written to `to`, or, with `to` None, the field is left alone.
 
-    `old` is what the written side held; `competing` the value that lost, where two claims met; `left` the side that
-    would have been written if it took writes.
+    `raw` is what is written, in the names and the words of that side. `old` is what the written side held;
+    `competing` the value that lost, where two claims met; `left` the side that would have been written if it took it.
     """
 
     rule: FieldRule
@@ -87,11 +100,12 @@ class Step:
     crm: Value
     competing: Value = None
     left: Side | None = None
+    raw: Fields = field(default_factory=lambda: NOTHING)
 
     @property
     def about(self) -> Side:
         """The side whose value is written, or left as it is."""
-        return self.to or self.left or Side(self.rule.owner.value).other
+        return self.to or self.left or (Side.KIRIM if self.rule.owner is Owner.CRM else Side.CRM)
 
     @property
     def old(self) -> Value:
@@ -107,11 +121,7 @@ class Decision:
 
     def writes(self, side: Side) -> Fields:
         """The fields to be written to a side, in its own names."""
-        return {
-            (step.rule.kirim if side is Side.KIRIM else step.rule.crm): step.value
-            for step in self.steps
-            if step.to is side
-        }
+        return {name: value for step in self.steps if step.to is side for name, value in step.raw.items()}
 
     @property
     def quiet(self) -> bool:
@@ -121,84 +131,175 @@ class Decision:
 
 def decide(rules: Rules, pair: PairView) -> Decision:
     """Every step that brings the pair to what its owners say. Applying it and deciding again gives no step."""
-    steps = (_step(rule, rules, pair) for rule in rules.fields)
-    return Decision(tuple(step for step in steps if step is not None))
+    return Decision(tuple(step for rule in rules.fields for step in _steps(rule, rules, pair)))
 
 
-def _step(rule: FieldRule, rules: Rules, pair: PairView) -> Step | None:
-    base = pair.base.get(rule.kirim)
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One rule with what both sides hold in the middle, and what they are compared by."""
+
+    rule: FieldRule
+    rules: Rules
+    pair: PairView
+    kirim: Value
+    crm: Value
+    base: Agreed | None
+
+    def form(self, value: Value) -> object:
+        return canonical(self.rule.type, value, self.rules.region)
+
+    @property
+    def kirim_moved(self) -> bool:
+        return self.base is not None and self.form(self.kirim) != self.form(self.base.kirim)
+
+    @property
+    def crm_moved(self) -> bool:
+        return self.base is not None and self.form(self.crm) != self.form(self.base.crm)
+
+    def of(self, side: Side) -> Value:
+        return self.kirim if side is Side.KIRIM else self.crm
+
+    def write(self, why: Why, to: Side) -> Step:
+        """The other side's value goes to this one."""
+        return self.write_value(why, to, self.of(to.other))
+
+    def write_value(self, why: Why, to: Side, value: Value) -> Step:
+        """A step towards a side, or a note where that side does not take the value."""
+        rule, lost = self.rule, self.of(to)
+        writable = rule.crm_writable if to is Side.CRM else rule.kirim_writable
+        lens = rule.right if to is Side.CRM else rule.left
+        held = (self.pair.crm or NOTHING) if to is Side.CRM else self.pair.kirim
+        raw = lens.write(value, held) if writable and lens.writes else None
+        if raw is None:
+            blocked = Why.UNMAPPED if writable and lens.writes else Why.NOT_WRITABLE
+            return Step(rule, blocked, None, value, self.kirim, self.crm, lost, left=to)
+        competing = lost if why in (Why.CONFLICT, Why.RESTORED) else None
+        return Step(rule, why, to, value, self.kirim, self.crm, competing, raw=raw)
+
+
+def _steps(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
+    base = pair.base.get(rule.name)
     if pair.crm is None:
-        return _created(rule, pair, rules)
-    kirim = pair.kirim.get(rule.kirim, base.kirim if base else _UNKNOWN)
-    crm = pair.crm.get(rule.crm, base.crm if base else _UNKNOWN)
-    if isinstance(kirim, _Unknown) or isinstance(crm, _Unknown):
-        return None
+        return _created(rule, rules, pair)
+    kirim, crm = rule.left.read(pair.kirim), rule.right.read(pair.crm)
+    if isinstance(kirim, Unknown):
+        kirim = base.kirim if base else UNKNOWN
+    if isinstance(crm, Unknown):
+        crm = base.crm if base else UNKNOWN
+    if isinstance(kirim, Unknown) or isinstance(crm, Unknown):
+        return ()
+    if base is not None and _untouched(kirim, base.kirim) and _untouched(crm, base.crm):
+        return ()  # for most pairs, most of the time: there is nothing to compare
+    case = _Case(rule, rules, pair, kirim, crm, base)
+    if case.form(kirim) == case.form(crm):
+        settled = base is not None and not case.kirim_moved and not case.crm_moved
+        return () if settled else (Step(rule, Why.EQUAL, None, kirim, kirim, crm),)
+    left = pair.noted.get(rule.name)
+    if left is not None and case.form(left.kirim) == case.form(kirim) and case.form(left.crm) == case.form(crm):
+        return ()
+    if rule.owner is Owner.UNION:
+        return _merged(case)
+    step = _first_sight(case) if base is None else _changed(case)
+    return () if step is None else (step,)
 
-    def form(value: Value) -> object:
-        return canonical(rule.type, value, rules.region)
 
-    if form(kirim) == form(crm):
-        settled = base is not None and form(base.kirim) == form(kirim) and form(base.crm) == form(crm)
-        return None if settled else Step(rule, Why.EQUAL, None, kirim, kirim, crm)
-    left = pair.noted.get(rule.kirim)
-    if left is not None and form(left.kirim) == form(kirim) and form(left.crm) == form(crm):
-        return None
-    if base is None:
-        return _first_sight(rule, kirim, crm, owner_empty=form(kirim if rule.owner is Owner.KIRIM else crm) is None)
-    return _changed(
-        rule, kirim, crm, kirim_moved=form(kirim) != form(base.kirim), crm_moved=form(crm) != form(base.crm)
-    )
+def _plainly_filled(value: Value) -> bool:
+    """Whether a value is not empty whatever its type may be, seen without reading it as that."""
+    return isinstance(value, str) and value.isascii() and bool(value.strip())
 
 
-def _created(rule: FieldRule, pair: PairView, rules: Rules) -> Step | None:
+def _untouched(now: Value, then: Value) -> bool:
+    """Whether a value is to the letter what it was; unlike in Python, true is not 1."""
+    return type(now) is type(then) and now == then
+
+
+def _created(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
     """A record that the CRM does not have yet: every value that Kirim is known to hold goes into it."""
-    kirim = pair.kirim.get(rule.kirim)
-    left = pair.noted.get(rule.kirim)
-    if canonical(rule.type, kirim, rules.region) is None or not rule.crm_writable:
-        return None
-    if left is not None and canonical(rule.type, left.kirim, rules.region) == canonical(rule.type, kirim, rules.region):
-        return None
-    return Step(rule, Why.CREATED, Side.CRM, kirim, kirim, None)
+    kirim = rule.left.read(pair.kirim)
+    if isinstance(kirim, Unknown) or not rule.crm_writable or not rule.right.writes:
+        return ()
+    case = _Case(rule, rules, pair, kirim, None, None)
+    left = pair.noted.get(rule.name)
+    if not _plainly_filled(kirim) and case.form(kirim) is None:
+        return ()
+    if left is not None and case.form(left.kirim) == case.form(kirim):
+        return ()
+    return (case.write(Why.CREATED, Side.CRM),)
 
 
-def _first_sight(rule: FieldRule, kirim: Value, crm: Value, *, owner_empty: bool) -> Step:
+def _first_sight(case: _Case) -> Step:
     """No base: the owner's value wins if it has one, else it is seeded. Nothing is ever cleared here."""
-    owner = Side(rule.owner.value)
-    if owner_empty:
-        return _write(rule, Why.SEEDED, owner, kirim, crm)
-    return _write(rule, Why.OWNER_AT_FIRST_SIGHT, owner.other, kirim, crm)
+    latest = case.rule.owner is Owner.LATEST
+    owner = _later(case) if latest else Side(case.rule.owner.value)
+    for side in Side:
+        if case.form(case.of(side)) is None:
+            return case.write(Why.SEEDED if latest or side is owner else Why.OWNER_AT_FIRST_SIGHT, side)
+    return case.write(Why.CONFLICT if latest else Why.OWNER_AT_FIRST_SIGHT, owner.other)
 
 
-def _changed(rule: FieldRule, kirim: Value, crm: Value, *, kirim_moved: bool, crm_moved: bool) -> Step | None:
+def _changed(case: _Case) -> Step | None:
     """The table of ownership, for two values that differ and a base."""
-    if not kirim_moved and not crm_moved:
+    if not case.kirim_moved and not case.crm_moved:
         return None  # the far side respelled what it was sent: agreed
-    owner = Side(rule.owner.value)
-    owner_moved, other_moved = (kirim_moved, crm_moved) if owner is Side.KIRIM else (crm_moved, kirim_moved)
-    if owner_moved:
-        return _write(rule, Why.CONFLICT if other_moved else Why.OWNER_CHANGED, owner.other, kirim, crm)
-    if rule.on_drift is OnDrift.REPORT:
-        return Step(rule, Why.DRIFT, None, _of(owner.other, kirim, crm), kirim, crm)
-    return _write(rule, Why.RESTORED, owner.other, kirim, crm)
+    both = case.kirim_moved and case.crm_moved
+    if case.rule.owner is Owner.LATEST:
+        moved = Side.KIRIM if case.kirim_moved else Side.CRM
+        owner = _later(case) if both else moved
+    else:
+        owner = Side(case.rule.owner.value)
+    if case.kirim_moved if owner is Side.KIRIM else case.crm_moved:
+        return case.write(Why.CONFLICT if both else Why.OWNER_CHANGED, owner.other)
+    if case.rule.on_drift is OnDrift.REPORT:
+        return Step(case.rule, Why.DRIFT, None, case.of(owner.other), case.kirim, case.crm)
+    return case.write(Why.RESTORED, owner.other)
 
 
-def _write(rule: FieldRule, why: Why, to: Side, kirim: Value, crm: Value) -> Step:
-    """A step towards `to`, or a note where that side takes no writes."""
-    value, lost = (kirim, crm) if to is Side.CRM else (crm, kirim)
-    if not (rule.crm_writable if to is Side.CRM else rule.kirim_writable):
-        return Step(rule, Why.NOT_WRITABLE, None, value, kirim, crm, lost, left=to)
-    return Step(rule, why, to, value, kirim, crm, lost if why in (Why.CONFLICT, Why.RESTORED) else None)
+def _later(case: _Case) -> Side:
+    """Who changed the field later. A tie, and what is not certain, goes to the CRM."""
+    kirim = _moment(case.pair.kirim_times, case.rule.left.names)
+    crm = _moment(case.pair.crm_times, case.rule.right.names)
+    return Side.KIRIM if kirim is not None and crm is not None and kirim > crm else Side.CRM
 
 
-def _of(side: Side, kirim: Value, crm: Value) -> Value:
-    return kirim if side is Side.KIRIM else crm
+def _moment(times: Times, names: Sequence[str]) -> datetime | None:
+    """When the last of these fields changed; None where that is not certain of one of them."""
+    found = [times.get(name, times.get("")) for name in names]
+    known = [moment for moment in found if moment is not None]
+    return max(known) if known and len(known) == len(found) else None
 
 
-class _Unknown:
-    """Stands for a value that was never seen."""
+def _merged(case: _Case) -> Sequence[Step]:
+    """A set that both sides add to and take from: what either did since they agreed is done on the other, too."""
+    if case.base is not None and not case.kirim_moved and not case.crm_moved:
+        return ()
+    base = case.base or Agreed(None, None)
+    kirim, crm = _members(case.kirim), _members(case.crm)
+    steps = [
+        case.write_value(Why.MERGED, side, value)
+        for side, held, theirs, agreed in (
+            (Side.KIRIM, kirim, crm, _members(base.crm)),
+            (Side.CRM, crm, kirim, _members(base.kirim)),
+        )
+        if (value := _followed(held, theirs, agreed)) is not None
+    ]
+    written = [step for step in steps if step.to is not None]
+    return written or steps[:1]
 
 
-_UNKNOWN = _Unknown()
+def _followed(held: Mapping[str, str], theirs: Mapping[str, str], agreed: Mapping[str, str]) -> Value:
+    """A set after what the other side added to, and took from, what was agreed; None if that changes nothing."""
+    gone = {member.casefold() for member in agreed.keys() - theirs.keys()}
+    kept = {form: spelled for form, spelled in held.items() if form.casefold() not in gone}
+    after = kept | {form: theirs[form] for form in theirs.keys() - agreed.keys() - kept.keys()}
+    return None if after.keys() == held.keys() else tuple(after[form] for form in sorted(after))
+
+
+def _members(value: Value) -> dict[str, str]:
+    """The members of a set, each with its spelling by the form it is compared in."""
+    if value is None or value == "":
+        return {}
+    several = value if isinstance(value, tuple) else (text(value),)
+    return {text(member): member for member in several if text(member)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,23 +324,34 @@ def settle(
     a side that is missing there was not written. What a platform answers counts as agreement with what it was
     sent, even if it spells, trims or cuts it; `respelled` names those fields with what became of them.
     """
-    base, noted, respelled = dict(pair.base), dict(pair.noted), {}
+    base, noted, respelled = dict(pair.base), dict(pair.noted), dict[str, Value]()
     for step in decision.steps:
-        name = step.rule.kirim
+        name = step.rule.name
         if step.to is None:
             if step.why is Why.EQUAL:
                 base[name] = Agreed(step.kirim, step.crm)
                 noted.pop(name, None)
             else:
                 noted[name] = Noted(step.why, step.kirim, step.crm)
-            continue
-        far = step.rule.kirim if step.to is Side.KIRIM else step.rule.crm
-        if far in refused.get(step.to, {}):
+        elif step.raw.keys() & refused.get(step.to, {}).keys():
             noted[name] = Noted(Why.REFUSED, step.kirim, step.crm)
         elif step.to in answers:
-            held = answers[step.to].get(far, step.value)
-            base[name] = Agreed(held, step.value) if step.to is Side.KIRIM else Agreed(step.value, held)
+            held = _held(step, answers[step.to])
             noted.pop(name, None)
-            if canonical(step.rule.type, held, rules.region) != canonical(step.rule.type, step.value, rules.region):
+            together = [step]
+            if step.rule.owner is Owner.UNION:
+                together = [other for other in decision.steps if other.rule.name == name and other.to is not None]
+            if all(other.to in answers for other in together):  # a merged set may be written to both sides
+                sides = {other.to: _held(other, answers[other.to]) for other in together if other.to is not None}
+                base[name] = Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))
+            if not _untouched(held, step.value) and not same(step.rule.type, held, step.value, rules.region):
                 respelled[name] = held
     return Settled(base, noted, respelled)
+
+
+def _held(step: Step, answer: Fields) -> Value:
+    """What a side holds after it was written; what its answer does not show is as it was sent."""
+    lens = step.rule.left if step.to is Side.KIRIM else step.rule.right
+    whole = all(name in answer for name in lens.names)
+    read = lens.read(answer if whole else {**step.raw, **answer})
+    return step.value if isinstance(read, Unknown) else read

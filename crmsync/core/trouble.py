@@ -24,6 +24,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"  # another record stands in the way
     DELETED = "deleted"  # its CRM record is gone
     SHARED = "shared"  # its CRM record belongs to another contact
+    UNCLEAR = "unclear"  # several CRM records may be it
     UNANSWERED = "unanswered"  # passing trouble that never passed
     EXHAUSTED = "attempts_exhausted"  # it was begun several times, and the process ended each time
 
@@ -38,6 +39,8 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         " contact stays without a record.",
         Reason.SHARED: "Two contacts lead to one CRM record. Merge the contacts, or take the external id off the"
         " record that should not have it, then retry.",
+        Reason.UNCLEAR: "Several records of the CRM may be this contact. Choose with `crmsync match list`, then"
+        " `crmsync match accept` or `refuse`; refuse all, and a new record is made.",
         Reason.UNANSWERED: "The platform answers others and fails for this record each time. Look at the record there,"
         " tell the platform's support the answer below, then retry.",
         Reason.EXHAUSTED: "The process ended each time that this was begun. Look for a crash in the logs, upgrade"

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import Connection
 
+from crmsync.daemon.fair import FairPool
 from crmsync.errors import Fenced
 from crmsync.store.hold import Hold, Unneeded
-from crmsync.store.lanes import Fence, Lane
+from crmsync.store.lanes import Fence, Lane, Work
+
+NEAR = frozenset({Work.OBSERVE})
+"""Work that asks nobody outside: it never waits behind calls to platforms, and is too hungry for many threads."""
+NEAR_WORKERS = 4
+SHARE = 4
+"""Threads are so many times what one tenant may have of them: that many platforms may hang before anybody waits."""
 
 Handler = Callable[[Lane, Fence], None]
 """Works in a lane until nothing is due there. Must not raise."""
@@ -35,14 +43,16 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """One process: a set of lanes that are busy, and a pool of threads.
+    """One process: a set of lanes that are busy, and two pools of threads that the tenants share fairly.
 
-    `hold` is the claim to be the one node that works; without it no lane is handed out.
+    `workers` are those whose work may wait for a platform. `hold` is the claim to be the one node that works; without
+    it no lane is handed out.
     """
 
     def __init__(self, workers: int, hold: Hold | None = None) -> None:
         self._hold = hold or Unneeded()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lane")
+        self._near = FairPool(NEAR_WORKERS, max(1, NEAR_WORKERS // 2), "near")
+        self._far = FairPool(workers, max(2, workers // SHARE), "lane")
         self._busy: dict[Lane, object] = {}  # with a token of its own for every turn
         self._changed = threading.Condition()
         self._handler: Handler | None = None
@@ -61,7 +71,9 @@ class LocalEngine:
                 if self._stopping or self._handler is None or lane in self._busy:
                     continue
                 turn = self._busy[lane] = object()
-            self._pool.submit(self._work, lane, turn, self._handler)
+            pool = self._near if lane.work in NEAR else self._far
+            waiting = pool.submit(lane.tenant, partial(self._work, lane, turn, self._handler))
+            waiting.add_done_callback(partial(self._given_up, lane))
 
     def busy(self) -> frozenset[Lane]:
         """The lanes that are worked in, or wait for a thread."""
@@ -72,8 +84,12 @@ class LocalEngine:
         """Hands out no more lanes and waits for the workers; says whether all came to an end in time."""
         with self._changed:
             self._stopping = True
+        for pool in (self._near, self._far):
+            pool.close()  # lanes that wait for a thread are left at once
+        with self._changed:
             ended = self._changed.wait_for(lambda: not self._busy, timeout)
-        self._pool.shutdown(wait=ended)  # lanes that wait for a thread are left at once
+        for pool in (self._near, self._far):
+            pool.shutdown(wait=ended)
         return ended
 
     def _work(self, lane: Lane, turn: object, handler: Handler) -> None:
@@ -81,6 +97,13 @@ class LocalEngine:
             if not self._stopping:
                 handler(lane, self._fence(lane, turn))
         finally:
+            with self._changed:
+                del self._busy[lane]
+                self._changed.notify_all()
+
+    def _given_up(self, lane: Lane, waiting: Future[None]) -> None:
+        """The lane never came to its turn."""
+        if waiting.cancelled():
             with self._changed:
                 del self._busy[lane]
                 self._changed.notify_all()

@@ -16,7 +16,7 @@ from crmsync import crash
 from crmsync.errors import StoreError
 from crmsync.flows.poll import CHANGES
 from crmsync.model import Kind
-from crmsync.store import chores, cursors, deliveries, history, quarantine
+from crmsync.store import chores, cursors, deliveries, history, quarantine, runs, sightings
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
 
@@ -39,7 +39,7 @@ class Schedule:
     def __init__(
         self,
         database: Database,
-        polls: Mapping[tuple[str, str], timedelta],
+        polls: Mapping[tuple[str, str, Kind], timedelta],
         node: str,
         clock: Callable[[], datetime],
         wake: Callable[[], None],
@@ -54,8 +54,8 @@ class Schedule:
         self._wake = wake
         self._kept = kept
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        for (tenant, endpoint), every in polls.items():
-            self._add(f"poll/{tenant}/{endpoint}", every, self._poll(tenant, endpoint))
+        for (tenant, endpoint, kind), every in polls.items():
+            self._add(f"poll/{tenant}/{endpoint}/{kind}", every, self._poll(tenant, endpoint, kind))
         for tenant in kept:
             self._add(f"watch/{tenant}", watch, self._chore(tenant, Work.WATCH))
             self._add(f"sweep/{tenant}", sweep, self._chore(tenant, Work.SWEEP))
@@ -108,9 +108,9 @@ class Schedule:
         act(tx)
         return True
 
-    def _poll(self, tenant: str, endpoint: str) -> Callable[[Connection], None]:
+    def _poll(self, tenant: str, endpoint: str, kind: Kind) -> Callable[[Connection], None]:
         def ring(tx: Connection) -> None:
-            cursors.ring(tx, tenant, endpoint, Kind.CONTACT, CHANGES, self._clock())
+            cursors.ring(tx, tenant, endpoint, kind, CHANGES, self._clock())
 
         return ring
 
@@ -129,3 +129,5 @@ class Schedule:
         chores.purge(tx, now - KEEP_REPLAYS)
         quarantine.purge(tx, now - quarantine.Limits().age)
         cursors.purge_claims(tx, now - timedelta(days=2))
+        runs.purge(tx, now - KEEP_HISTORY)
+        sightings.purge(tx)

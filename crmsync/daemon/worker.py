@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -17,17 +16,23 @@ import structlog
 from sqlalchemy import Connection
 
 from crmsync import crash
+from crmsync.core.messages import Log
 from crmsync.core.retry import rest
 from crmsync.daemon.alerts import Alert, nobody
-from crmsync.daemon.budgets import TokenBudget
-from crmsync.daemon.engine import Engine
+from crmsync.daemon.budgets import Thrift, TokenBudget
+from crmsync.daemon.engine import NEAR, Engine
+from crmsync.daemon.fair import FairPool
 from crmsync.daemon.suspension import Suspensions
-from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend
+from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend, Throttled
+from crmsync.flows import messages, segments
+from crmsync.flows.applying import apply
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import poll
 from crmsync.flows.reread import reread
+from crmsync.flows.segments import Segmenting
 from crmsync.flows.settling import Surroundings
 from crmsync.flows.sync import sync
+from crmsync.flows.tenant import Connection as Connected
 from crmsync.flows.tenant import Tenant
 from crmsync.logs import place
 from crmsync.store import lanes
@@ -42,18 +47,34 @@ SOON = 0.05
 SHORTEST = 0.01
 SHARE = 4
 """A tick is followed by a pause of at least so many times its own length: it never takes more than a fifth."""
-CALLS = 16
+TURN = 1.0
+"""Seconds for which a turn goes on while there is more to do."""
+CALLS = 48
 """Calls to platforms that may be on their way at once, over all lanes."""
+CALLS_OF_ONE = 12
+"""How many of them may be one tenant's: three connections at full speed."""
+
+WANTS: Mapping[Work, Callable[[Connected], bool]] = {
+    Work.SYNC: lambda connection: connection.live,
+    Work.APPLY: lambda connection: not connection.live,
+    Work.LOG: lambda connection: connection.live and connection.messages.log is not Log.OFF,
+    Work.SEGMENTS: lambda connection: connection.live and bool(connection.segments),
+}
+"""What a connection has to be like for the work that is done on CRMs only."""
 
 Tend = Callable[[Tenant, Work, Fence], None]
 """A turn of `Work.WATCH` or `Work.SWEEP`."""
+Walk = Callable[[Tenant, str, Fence, Callable[[float], bool]], None]
+"""A turn of `Work.RUN`. The last one pauses, and says whether the worker is to stop."""
 TENDING = frozenset({Work.WATCH, Work.SWEEP})
 
 log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Works in the lanes of every tenant of this node. Without `tend` subscriptions are not looked after."""
+    """Works in the lanes of every tenant of this node. Without `tend` subscriptions are not looked after, without
+    `walk` no run goes on.
+    """
 
     def __init__(
         self,
@@ -65,10 +86,12 @@ class Worker:
         chance: Callable[[], float],
         tend: Tend | None = None,
         alert: Alert = nobody,
+        walk: Walk | None = None,
     ) -> None:
         self.tick_seconds = 0.0
         self.ticks = 0
         self._tend = tend
+        self._walk = walk
         self._alert = alert
         self._suspensions = Suspensions(database, clock, chance, alert)
         self._database = database
@@ -77,7 +100,7 @@ class Worker:
         self._engine = engine
         self._clock = clock
         self._chance = chance
-        self._calls = ThreadPoolExecutor(CALLS, thread_name_prefix="call")
+        self._calls = FairPool(CALLS, CALLS_OF_ONE, "call")
         self._rung = threading.Event()
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="tick", daemon=True)
@@ -107,7 +130,7 @@ class Worker:
         if self._ticker.is_alive():
             self._ticker.join(timeout.total_seconds())
         ended = self._engine.stop(timeout.total_seconds())
-        self._calls.shutdown(wait=ended, cancel_futures=True)
+        self._calls.shutdown(wait=ended)
         crash.point("drain.ended")
         return ended
 
@@ -147,7 +170,10 @@ class Worker:
             return False
         if lane.work in TENDING:
             return self._tend is not None
-        return lane.work is not Work.SYNC or (lane.endpoint != KIRIM and tenant.connections[lane.endpoint].live)
+        if lane.work is Work.RUN:
+            return self._walk is not None
+        wants = WANTS.get(lane.work)
+        return wants is None or (lane.endpoint in tenant.connections and wants(tenant.connections[lane.endpoint]))
 
     def _ready(self, work: Waiting, now: datetime) -> bool:
         """What goes to a platform in batches waits for company while the budget is tight, until a batch is full."""
@@ -182,30 +208,70 @@ class Worker:
             self._rest(lane, error)
         except Exception as error:  # a fault of ours in one lane must not stop the others
             log.error("lane_failed", lane=str(lane), error=type(error).__name__, at=place(error))
-            self._rest(lane, Retry("internal error, see the log"))
+            own = Throttled if lane.work in NEAR else Retry  # what is to blame rests by itself: the lane goes on soon
+            self._rest(lane, own("internal error, see the log"))
         finally:
             self.wake()
+
+    def _thrift(self, lane: Lane) -> Thrift:
+        """Writing needs both ends."""
+        ends = {lane.endpoint, KIRIM} if lane.work in (Work.SYNC, Work.LOG) else {lane.endpoint}
+        return Thrift([budget for end in ends if (budget := self._budgets.get((lane.tenant, end))) is not None])
 
     def _work(self, lane: Lane, fence: Fence) -> None:
         tenant = self._tenants[lane.tenant]
         if lane.work is Work.OBSERVE:
             observe(self._database, tenant, lane.endpoint, fence, self._clock)
         elif lane.work is Work.REREAD:
-            reread(self._database, tenant, lane.endpoint, fence, self._clock)
+            reread(self._database, tenant, lane.endpoint, fence, self._clock, self._thrift(lane))
         elif lane.work is Work.POLL:
             poll(self._database, tenant, lane.endpoint, fence, self._clock)
         elif lane.work is Work.PROBE:
             self._suspensions.probe(tenant, lane.endpoint, fence)
+        elif lane.work is Work.RUN:
+            if self._walk is not None:
+                self._walk(tenant, lane.endpoint, fence, self._stopping.wait)
         elif lane.work in TENDING:
             if self._tend is not None:
                 self._tend(tenant, lane.work, fence)
         else:
-            connection = tenant.connections[lane.endpoint]
-            failures = self._database.read(lambda tx: lanes.failures(tx, lane)) if lane in self._resting else 0
-            around = Surroundings(
-                self._database, tenant, connection, fence, self._clock, self._chance, failures, *self._waits_for(lane)
+            self._work_on_crm(tenant, lane, fence)
+
+    def _work_on_crm(self, tenant: Tenant, lane: Lane, fence: Fence) -> None:
+        connection = tenant.connections[lane.endpoint]
+        if lane.work is Work.SEGMENTS:
+            segments.work_off(
+                Segmenting(self._database, tenant, connection.name, fence, self._clock, self._alert),
+                connection.segments,
             )
-            sync(around, self._calls)
+            return
+        failures = self._database.read(lambda tx: lanes.failures(tx, lane)) if lane in self._resting else 0
+        waits, careful = self._waits_for(lane)
+        thrift = self._thrift(lane)
+        around = Surroundings(
+            self._database,
+            tenant,
+            connection,
+            fence,
+            self._clock,
+            self._chance,
+            failures,
+            waits,
+            careful,
+            thrift,
+            going=self._going(),
+        )
+        if lane.work is Work.LOG:
+            messages.log(around, connection.messages)
+        elif lane.work is Work.APPLY:
+            apply(around)
+        else:
+            sync(around, self._calls.of(lane.tenant))
+
+    def _going(self) -> Callable[[], bool]:
+        """Whether a turn that begins now may go on, when it is asked."""
+        until = monotonic() + TURN
+        return lambda: monotonic() < until and not self._stopping.is_set()
 
     def _waits_for(self, lane: Lane) -> tuple[Suspend | None, bool]:
         """Why nothing can be written to Kirim, and whether to be careful with who only just came back."""

@@ -11,8 +11,10 @@ from sqlalchemy import Connection
 
 from crmsync.core.canonical import same
 from crmsync.core.decide import Side, Why
+from crmsync.core.lens import Lens, Unknown
 from crmsync.core.mapping import FieldRule, Rules
-from crmsync.model import Kind, Value
+from crmsync.flows.tenant import kind_of
+from crmsync.model import Value
 from crmsync.store import deliveries, history, pairs, records
 from crmsync.store.records import KIRIM, fields_of
 
@@ -83,7 +85,7 @@ def explain(
     causes = _causes(tx, tenant, {entry.cause for entry in entries})
     return [
         _pair(tx, tenant, pair, rules[pair.connection], entries, causes, field)
-        for pair in pairs.linked_to(tx, tenant, Kind.CONTACT, kirim_id)
+        for pair in pairs.linked_to(tx, tenant, kind_of(kirim_id), kirim_id)
         if pair.connection in rules
     ]
 
@@ -110,9 +112,9 @@ def _pair(
         kirim.seen_at if kirim else None,
         crm.seen_at if crm else None,
         tuple(
-            _field(rule, rules, kirim, crm, pair.base, [entry for entry in mine if entry.field == rule.kirim], causes)
+            _field(rule, rules, kirim, crm, pair.base, [entry for entry in mine if entry.field == rule.name], causes)
             for rule in rules.fields
-            if field is None or rule.kirim == field
+            if field is None or field in (rule.kirim, rule.name)
         ),
     )
 
@@ -127,15 +129,21 @@ def _field(
     causes: Mapping[str, str],
 ) -> FieldStory:
     """Agreement is to hold the same, or what both held when one of them kept another value than it was sent."""
-    ours = fields_of(kirim.fields).get(rule.kirim) if kirim else None
-    theirs = fields_of(crm.fields).get(rule.crm) if crm else None
+    ours = _seen(rule.left, kirim)
+    theirs = _seen(rule.right, crm)
     told = tuple(_told(rule, entry, causes) for entry in entries)
-    last = fields_of(dict(zip(("kirim", "crm"), base.get(rule.kirim, ()), strict=False)))
+    last = fields_of(dict(zip(("kirim", "crm"), base.get(rule.name, ()), strict=False)))
     respelled = bool(last) and all(
         same(rule.type, held, known, rules.region) for held, known in ((ours, last["kirim"]), (theirs, last["crm"]))
     )
     agreed = kirim is not None and crm is not None and (same(rule.type, ours, theirs, rules.region) or respelled)
     return FieldStory(rule.kirim, rule.crm, rule.owner, ours, theirs, agreed, told)
+
+
+def _seen(lens: Lens, view: Any) -> Value:
+    """What the rule sees of a side; nothing where it sees nothing."""
+    value = lens.read(fields_of(view.fields)) if view else None
+    return None if isinstance(value, Unknown) else value
 
 
 def _told(rule: FieldRule, entry: Any, causes: Mapping[str, str]) -> Told:
@@ -187,6 +195,8 @@ def _causes(tx: Connection, tenant: str, causes: Iterable[str]) -> dict[str, str
         endpoint, _, key = cause.partition(":")
         if endpoint == "poll":
             told[cause] = f"asking {key} for its changes"
+        elif endpoint == "run":
+            told[cause] = f"going through all records (run {key})"
         elif endpoint == "lookup":
             told[cause] = f"looking the contact up in {key}"
         elif endpoint == "write":

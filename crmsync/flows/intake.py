@@ -8,7 +8,7 @@ a delivery and does not prove it goes to the quarantine, and is looked at again 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -50,6 +50,10 @@ OVERLOADED = Answer(503, "overloaded", retry_after=2)
 STORE_DOWN = Answer(503, "store_unavailable", retry_after=5)
 CROSS_TENANT = "cross_tenant"
 TOO_FAST = Answer(429, "too_fast", retry_after=1)
+STRAYS = Rate(50, 10)
+"""Requests for paths that are none that one address may make; more are answered without a look."""
+STRAYS_KNOWN = 10_000
+"""Addresses that are counted; the one that was heard of longest ago is forgotten for another."""
 UNVERIFIED_WAIT = 30
 """Seconds: a wrong secret takes a person to put right."""
 ENCODING = b"content-encoding"
@@ -136,6 +140,7 @@ class Intake:
         self._monotonic = monotonic
         self._sources: dict[tuple[str, str], Source] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._strays: OrderedDict[str, Bucket] = OrderedDict()
         self.configure(sources, limits or {})
 
     def configure(self, sources: Iterable[Source], limits: Mapping[str, Rate]) -> None:
@@ -147,12 +152,22 @@ class Intake:
         """The endpoint of a path."""
         return self._sources.get((tenant, name))
 
-    def unknown_path(self, headers: Headers) -> Answer:
+    def unknown_path(self, headers: Headers, address: str = "") -> Answer:
         """No endpoint there: perhaps a configuration lost it, so a delivery must not be refused for good."""
+        if not self._may_stray(address):
+            return self._counted(None, TOO_FAST)
         if not looks_like_kirim(headers):
             return self._counted(None, NOT_FOUND)
         self.alarm.say("unknown_hook", reason=UNKNOWN_PATH.word)
         return self._counted(None, UNKNOWN_PATH)
+
+    def _may_stray(self, address: str) -> bool:
+        now = self._monotonic()
+        bucket = self._strays.pop(address, None) or Bucket(STRAYS, now)
+        self._strays[address] = bucket
+        if len(self._strays) > STRAYS_KNOWN:
+            self._strays.popitem(last=False)
+        return bucket.take(now)
 
     def not_offered(self, source: Source) -> Answer:
         """What some platforms ask of an endpoint, and this one does not do."""

@@ -17,7 +17,7 @@ from crmsync.core.views import Source, Verdict, View
 from crmsync.errors import BadPayload, Retry
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Change, Item, Kind
-from crmsync.store import deliveries, records
+from crmsync.store import deliveries, records, timeline
 from crmsync.store.database import Database
 from crmsync.store.deliveries import EndedItem, Ending, Pending
 from crmsync.store.lanes import Fence
@@ -39,6 +39,7 @@ ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.OLD: Ending.SUPERSEDED,
     Verdict.UNCLEAR: Ending.REREAD,
 }
+NOT_LOGGED = "not_mapped"
 BROKEN = frozenset({"schema", "unrouted"})
 """The reasons of items that could not be read although their neighbours could, or belong to nobody configured."""
 
@@ -108,7 +109,10 @@ def _store(database: Database, tenant: Tenant, source: str, reads: Sequence[Read
         known = deliveries.known_items(tx, tenant.id, source, items)
         fresh = {key: item for key, (item, id) in items.items() if key not in known or id in forced}
         endings = _take_in(tx, tenant, source, fresh, now)
-        ended = [EndedItem(key, item.type, items[key][1], endings[key], item.reason) for key, item in fresh.items()]
+        ended = [
+            EndedItem(key, item.type, items[key][1], endings[key], _reason(item, endings[key]))
+            for key, item in fresh.items()
+        ]
         crash.point("observe.storing")
         deliveries.end(tx, tenant.id, source, {read.delivery.id: read.dead for read in reads}, ended, now, forced)
         if any(read.dead for read in reads):
@@ -116,6 +120,11 @@ def _store(database: Database, tenant: Tenant, source: str, reads: Sequence[Read
 
     database.write(store)
     crash.point("observe.stored")
+
+
+def _reason(item: Item, ending: Ending) -> str:
+    """Why an item ended as it did; what is said of messages is no concern of those who log none."""
+    return item.reason or (NOT_LOGGED if item.message is not None and ending is Ending.IGNORED else "")
 
 
 def _take_in(
@@ -139,7 +148,20 @@ def _take_in(
     for kind in {change.kind for change in hints.values()}:
         of_kind = {key: change for key, change in hints.items() if change.kind is kind}
         endings.update(_follow_hints(tx, tenant, source, kind, of_kind, now))
-    return endings
+    return endings | _take_in_messages(tx, tenant, source, items, now)
+
+
+def _take_in_messages(
+    tx: Connection, tenant: Tenant, source: str, items: Mapping[str, Item], now: datetime
+) -> dict[str, Ending]:
+    """What is said of messages, if anybody logs them."""
+    told = {key: item.message for key, item in items.items() if item.message is not None}
+    if not told or not tenant.logging:
+        return {}
+    timeline.take_in(
+        tx, tenant.id, [(f"{source}:{key}", message) for key, message in told.items()], tenant.logging, now
+    )
+    return dict.fromkeys(told, Ending.APPLIED)
 
 
 def _follow_hints(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from crmsync.flows.progress import latest
 from crmsync.store import chores, deliveries, history, lanes, pairs, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
@@ -71,6 +72,7 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
             for row in history.written_since(tx, since)
         ],
         **_looked_after(tx),
+        "runs": latest(tx),
         "suspended": _suspended(tx),
         "resting": [
             {

@@ -15,6 +15,7 @@ from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES, wait
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source, Verdict, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Kind, Record, Ref
 from crmsync.store import records, stale
@@ -40,6 +41,7 @@ class Reading:
     endpoint: str
     fence: Fence
     clock: Callable[[], datetime]
+    sparing: Sparing
 
     @property
     def connector(self) -> Connector[Any]:
@@ -47,14 +49,21 @@ class Reading:
         return self.tenant.endpoint(self.endpoint)
 
 
-def reread(database: Database, tenant: Tenant, endpoint: str, fence: Fence, clock: Callable[[], datetime]) -> int:
+def reread(
+    database: Database,
+    tenant: Tenant,
+    endpoint: str,
+    fence: Fence,
+    clock: Callable[[], datetime],
+    sparing: Sparing | None = None,
+) -> int:
     """Reads one batch of an endpoint's stale records and observes what they hold; says how many were taken.
 
     Raises `Retry` or `Suspend` where the platform cannot be read; the records stay stale then. A record whose
     reading failed several times, or ended the process, is read alone and less and less often, and in the end no
     more; the others are read all the same.
     """
-    reading = Reading(database, tenant, endpoint, fence, clock)
+    reading = Reading(database, tenant, endpoint, fence, clock, sparing or Lavish())
     limit = reading.connector.batch_size
     taken = database.write(
         lambda tx: stale.take(tx, tenant.id, endpoint, limit, clock(), together=ALONE_FROM, alone=SUSPECTS)
@@ -88,10 +97,15 @@ def _read_alone(reading: Reading, suspects: Sequence[StaleRecord]) -> None:
     """Each by itself, least suspect first; its next try is put off before this one begins, however this one ends."""
     streak = 0
     for suspect in sorted(suspects, key=lambda record: (record.attempts, record.failures)):
+        pause = reading.sparing.wait()
+        if pause and suspect.failures:
+            _put_off(reading, [(suspect, reading.clock() + pause, suspect.failures)])
+            continue
         until = _later(reading, max(suspect.attempts - ALONE_FROM, suspect.failures))
         _start(reading, suspect, until)
         try:
-            _read(reading, [suspect])
+            with reading.sparing.spending():
+                _read(reading, [suspect])
         except (Suspend, Throttled):
             _put_off(reading, [(suspect, reading.clock(), suspect.failures)])
             raise

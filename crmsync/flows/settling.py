@@ -4,30 +4,37 @@ about what to write, and calls no platform.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
 
 from crmsync import crash
 from crmsync.connector import Outcome
-from crmsync.core.decide import Decision, PairView, Side, Step, Why, decide, settle
+from crmsync.core.canonical import text
+from crmsync.core.decide import Decision, PairView, Settled, Side, Step, Why, decide, settle
 from crmsync.core.mapping import Rules
-from crmsync.core.retry import ATTEMPTS, FAILURES, wait
+from crmsync.core.matching import Finding, Match
+from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import LOOKUP, Reason, Refusal, Trouble, digest, digest_of_lookup
 from crmsync.core.views import Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
-from crmsync.model import Fields, Record, Write, Written
-from crmsync.store import history, pairs, records
+from crmsync.model import CONTACT_LINK, NOTHING, Fields, Kind, Record, Write, Written
+from crmsync.store import history, matches, pairs, records
 from crmsync.store.database import Database
 from crmsync.store.history import Entry
 from crmsync.store.lanes import Fence
+from crmsync.store.matches import Candidate, Desk
 from crmsync.store.pairs import Ended, Taken
 from crmsync.store.records import KIRIM, Observation
 
 DELETED = "the record was deleted in the CRM"
+SOON = timedelta(milliseconds=200)
+"""How long a record waits at first for another one: mostly both were told of at once."""
 DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.DELETED, Reason.SHARED})
 """What stays as it is until somebody changes a record: the others are news each time."""
 
@@ -37,7 +44,8 @@ class Surroundings:
     """What a turn needs besides the pairs themselves. `failures` says how often in a row the lane had to rest.
 
     `kirim_suspended` says why nothing can be written to Kirim now. `careful` sends one batch at a time, to a platform
-    that only just came back.
+    that only just came back. `sparing` says what trying again may cost. `going` says
+    whether the turn may go on once its first batches are through.
     """
 
     database: Database
@@ -49,12 +57,24 @@ class Surroundings:
     failures: int = 0
     kirim_suspended: Suspend | None = None
     careful: bool = False
+    sparing: Sparing = field(default_factory=Lavish)
+    going: Callable[[], bool] = bool
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A pair as it is when its flush is stored: the record it is linked to, and both views."""
+
+    crm_id: str | None
+    kirim: View | None
+    crm: View | None
 
 
 @dataclass(slots=True)
 class Work:
     """One pair on its way through a flush: what was found, decided and answered.
 
+    `contact` is the CRM's record of a conversation's contact; `waits` says what has to be there first.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
     """
 
@@ -67,20 +87,58 @@ class Work:
     found: Record | None = None
     remembered: set[Side] = field(default_factory=set)
     unread: bool = False
+    finding: Finding | None = None
+    contact: str | None = None
+    waits: str = ""
+    settled: Settled | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is to be written for now."""
+        return self.undecided or bool(self.waits)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a person has to say first which record it is."""
+        return self.finding is not None and self.finding.match is Match.UNCLEAR
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the record was found to be the same person's."""
+        return self.finding is not None and self.finding.match is Match.FOUND
+
+    @property
+    def unstamped(self) -> bool:
+        """Whether the record does not carry the Kirim id yet, as one that was made by others."""
+        return self.crm is not None and self.crm.exists and self.crm.external_id is None
+
+    @property
+    def kirim(self) -> Fields:
+        """What Kirim holds; of a conversation also, in the CRM's words, whose it is."""
+        return _kirim(self.pair.kirim, self.contact)
 
     @property
     def view(self) -> PairView:
         """What `decide` is asked about."""
-        kirim = self.pair.kirim.fields if self.pair.kirim else {}
-        return PairView(kirim, self.crm.fields if self.crm else None, self.pair.base, self.pair.noted)
+        return PairView(self.kirim, self.crm.fields if self.crm else None, self.pair.base, self.pair.noted)
 
     def write(self, side: Side) -> Write | None:
-        """The write that the decision asks for on a side."""
+        """The write that the decision asks for on a side; a record that is made has more in it."""
         fields = self.decision.writes(side)
-        if not fields:
+        if not fields and not (side is Side.CRM and self.unstamped):
             return None
+        view = self.pair.kirim if side is Side.KIRIM else self.crm
+        if side is Side.CRM and view is None:
+            fields = {**self._initial(), **fields}
+        held = {name: view.fields[name] for name in fields if name in view.fields} if view else NOTHING
         id = self.pair.kirim_id if side is Side.KIRIM else self.crm_id
-        return Write(self.pair.kirim_id, fields, id)
+        return Write(self.pair.kirim_id, fields, id, held)
+
+    def _initial(self) -> Fields:
+        """What a record is made with and nobody looks at afterwards."""
+        known = defaultdict(str, {name: text(value) for name, value in self.kirim.items() if value is not None})
+        filled = ((name, template.format_map(known).strip()) for name, template in self.rules.initial)
+        return {name: value for name, value in filled if value}
 
     def recall(self, side: Side, key: str, asked: str) -> bool:
         """Takes an earlier refusal of the same request as the answer, if there was one."""
@@ -91,6 +149,11 @@ class Work:
         return known is not None
 
 
+def _kirim(view: View | None, contact: str | None) -> Fields:
+    held = view.fields if view else {}
+    return held if contact is None else {**held, CONTACT_LINK: (contact,)}
+
+
 def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
     """Everything the flush learned, in one transaction. `counted` says whether failures are the records' own."""
     around.fence(tx)
@@ -98,26 +161,80 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
     for kind in {work.pair.kind for work in works}:
         batch = [work for work in works if work.pair.kind is kind]
         settling = (name, {work.pair.kirim_id for work in batch})
+        views: dict[str, dict[str, View]] = {KIRIM: {}, name: {}}
         for side, endpoint in ((Side.KIRIM, KIRIM), (Side.CRM, name)):
             seen = list(_seen(side, endpoint, batch))
-            records.observe(tx, tenant.id, endpoint, seen, now=now, followers=tenant.followers(kind), settling=settling)
+            followers, into = tenant.followers(kind), views[endpoint]
+            records.observe(tx, tenant.id, endpoint, seen, now=now, followers=followers, settling=settling, into=into)
         crash.point("sync.storing")
-        moved = {work.pair.kirim_id: _settled(work) for work in batch}
-        views = {pair.kirim_id: pair for pair in pairs.pairs(tx, tenant.id, name, kind, moved)}
+        present = _present(tx, around, kind, batch, views[KIRIM], views[name])
         owners = pairs.owners(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
-        present = records.views(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
-        for work in batch:  # a record that was made just now is not linked yet
-            pair = views[work.pair.kirim_id]
-            views[pair.kirim_id] = replace(pair, crm=present.get(_crm_id(work) or "", pair.crm))
-        ended = [
-            _ended(around, work, moved[work.pair.kirim_id], views[work.pair.kirim_id], owners, now, counted=counted)
-            for work in batch
-        ]
+        ended = [_ended(around, work, present[work.pair.kirim_id], owners, now, counted=counted) for work in batch]
         pairs.end(tx, tenant.id, name, ended, now)
         crash.point("sync.linked")
+        _lay_on_the_desk(tx, around, kind, batch, now)
+        _call_for_contacts(tx, around, batch, now)
         suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
         records.mark_stale(tx, tenant.id, name, kind, suspect, now)
     history.add(tx, [entry for work in works for entry in _entries(around, work, now)])
+
+
+def _present(
+    tx: Transaction,
+    around: Surroundings,
+    kind: Kind,
+    works: Sequence[Work],
+    kirim: Mapping[str, View],
+    crm: Mapping[str, View],
+) -> dict[str, Present]:
+    """The pairs as they are by now, with what this flush saw of them.
+
+    Whatever changes a view moves the revision of its pairs: one that has not moved is as it was taken, apart from that.
+    """
+    tenant, name = around.tenant.id, around.connection.name
+    taken = {work.pair.kirim_id: work for work in works}
+    now = pairs.standing(tx, tenant, name, kind, taken)
+    moved = {id for id, (_, revision) in now.items() if revision != taken[id].pair.revision}
+    fresh = {pair.kirim_id: pair for pair in pairs.pairs(tx, tenant, name, kind, moved)} if moved else {}
+    present = {}
+    for id, work in taken.items():
+        crm_id = now[id][0]
+        named = _crm_id(work) or crm_id or ""  # a record that was made just now may not be linked yet
+        pair = fresh.get(id)
+        if pair is None:
+            present[id] = Present(crm_id, kirim.get(id, work.pair.kirim), crm.get(named, work.crm))
+        else:
+            present[id] = Present(crm_id, pair.kirim, crm.get(named, pair.crm))
+    return present
+
+
+def _lay_on_the_desk(tx: Transaction, around: Surroundings, kind: Kind, works: Sequence[Work], now: datetime) -> None:
+    """Candidates of contacts that a person has to decide about; and nothing of those that have a record by now."""
+    if not around.connection.rules[kind].match:
+        return
+    desk = Desk(around.tenant.id, around.connection.name, kind)
+    matches.settle(tx, desk, {work.pair.kirim_id for work in works if not work.undecided})
+    offered = [
+        Candidate(work.pair.kirim_id, record.id, ", ".join(rule.crm for rule in met), record.fields)
+        for work in works
+        if work.undecided and work.finding is not None
+        for record, met in work.finding.candidates
+    ]
+    matches.offer(tx, desk, offered, now)
+
+
+def _call_for_contacts(tx: Transaction, around: Surroundings, works: Sequence[Work], now: datetime) -> None:
+    """Contacts that conversations wait for, and that Kirim never showed us, are to be read."""
+    wanted = {contact: work.pair.cause for work in works if work.waits and (contact := contact_of(work.pair))}
+    known = records.views(tx, around.tenant.id, KIRIM, Kind.CONTACT, wanted)
+    strangers = {contact: cause for contact, cause in wanted.items() if contact not in known}
+    records.mark_stale(tx, around.tenant.id, KIRIM, Kind.CONTACT, strangers, now)
+
+
+def contact_of(conversation: Taken) -> str | None:
+    """Whose a conversation is, as far as Kirim told."""
+    contact = conversation.kirim.fields.get("contact") if conversation.kirim else None
+    return contact if isinstance(contact, str) else None
 
 
 def _refused(work: Work) -> bool:
@@ -131,20 +248,31 @@ def _seen(side: Side, endpoint: str, works: Iterable[Work]) -> Iterable[Observat
         if side is Side.CRM and work.found is not None:
             yield Observation(work.found, Source.READ, f"lookup:{endpoint}")
         outcome = work.outcomes.get(side)
-        if isinstance(outcome, Written) and (record := outcome.record or _sent(work, side, outcome)) is not None:
+        if isinstance(outcome, Written) and (record := _held(work, side, outcome)) is not None:
             basis = work.pair.kirim if side is Side.KIRIM else work.crm
             yield Observation(record, Source.READ, f"write:{work.pair.cause}", basis=basis)
+
+
+def _held(work: Work, side: Side, outcome: Written) -> Record | None:
+    """The record as it is after a write. What a new one was not given, and its answer does not show, is empty."""
+    record = outcome.record
+    if record is None:
+        return _sent(work, side, outcome)
+    if not outcome.created:
+        return record
+    empty = {name: None for rule in work.rules.fields for name in rule.right.names if name != CONTACT_LINK}
+    return replace(record, fields={**empty, **record.fields})
 
 
 def _sent(work: Work, side: Side, outcome: Written) -> Record | None:
     """The record as it was written, as far as we know it; None where it has no id that we know."""
     id = work.pair.kirim_id if side is Side.KIRIM else work.crm_id
     fields = {name: value for name, value in work.decision.writes(side).items() if name not in outcome.refused}
-    return Record(work.pair.kind, id, fields) if id else None
+    return Record(work.pair.kind, id, fields, external_id=work.pair.kirim_id) if id else None
 
 
-def _settled(work: Work) -> Taken:
-    """The pair with its base and notes moved by what was answered."""
+def settled(work: Work) -> Settled:
+    """The base and the notes, moved by what was answered."""
     answers: dict[Side, Fields] = {}
     refused: dict[Side, Mapping[str, str]] = {}
     for side, outcome in work.outcomes.items():
@@ -153,15 +281,13 @@ def _settled(work: Work) -> Taken:
             refused[side] = outcome.refused
         elif isinstance(outcome, Reject):
             refused[side] = {name: str(outcome) for name in outcome.fields}
-    done = settle(work.rules, work.view, work.decision, answers, refused)
-    return replace(work.pair, base=done.base, noted=done.noted)
+    return settle(work.rules, work.view, work.decision, answers, refused)
 
 
 def _ended(
     around: Surroundings,
     work: Work,
-    settled: Taken,
-    present: Taken,
+    present: Present,
     owners: Mapping[str, str],
     now: datetime,
     *,
@@ -171,6 +297,7 @@ def _ended(
 
     `owners` has the Kirim ids that CRM records are linked to: a record is never linked to two.
     """
+    done = work.settled = work.settled or settled(work)
     crm_id = _crm_id(work) or present.crm_id
     owner = owners.get(crm_id or "", work.pair.kirim_id)
     if owner != work.pair.kirim_id:
@@ -181,9 +308,9 @@ def _ended(
         work.pair.revision,
         crm_id,
         looked_up=crm_id is not None,
-        base=settled.base,
-        noted=settled.noted,
-        trouble=_trouble(work, settled),
+        base=done.base,
+        noted=done.noted,
+        trouble=_trouble(work, done),
     )
     if owner != work.pair.kirim_id:
         return _parked(
@@ -191,11 +318,19 @@ def _ended(
         )
     trouble = [outcome for outcome in work.outcomes.values() if isinstance(outcome, ConnectorError)]
     trouble.sort(key=lambda error: isinstance(error, Reject))  # what passes first: the rest may go with it
+    if work.undecided and work.finding is not None:
+        several = ", ".join(record.id for record, _ in work.finding.candidates)
+        return _parked(ended, Reason.UNCLEAR, f"several records may be this contact: {several}")
+    if work.waits:
+        waited = max(now - work.pair.first_at, timedelta(0)) / 4
+        return replace(
+            ended, error=work.waits, again_at=now + min(max(waited, SOON), LONGEST), failures=work.pair.failures
+        )
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
-    kirim = present.kirim.fields if present.kirim else {}
+    kirim = _kirim(present.kirim, work.contact)
     crm = present.crm.fields if present.crm else None
-    left = decide(work.rules, PairView(kirim, crm, settled.base, settled.noted))
+    left = decide(work.rules, PairView(kirim, crm, done.base, done.noted))
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
@@ -204,7 +339,7 @@ def _ended(
         standing = next(iter(ended.trouble.refusals.values()), None)
         if standing is not None:
             return _parked(ended, _reason(standing), standing.answer)
-        return replace(ended, trouble=replace(ended.trouble, dropped=""))
+        return replace(ended, trouble=replace(ended.trouble, dropped="")) if ended.trouble.dropped else ended
     return replace(ended, again_at=now)
 
 
@@ -246,9 +381,11 @@ def _reason(refusal: Refusal) -> Reason:
     return Reason.DUPLICATE if refusal.candidate else Reason.REFUSED
 
 
-def _trouble(work: Work, settled: Taken) -> Trouble:
+def _trouble(work: Work, settled: Settled) -> Trouble:
     """What is refused as things stand: what was refused now, and what was before and still is."""
     before = work.pair.trouble
+    if not before.refusals and all(isinstance(one, Written) and not one.refused for one in work.outcomes.values()):
+        return before
     refusals = {key: one for key, one in before.refusals.items() if _stands(work, settled, key, one)}
     for side, outcome in work.outcomes.items():
         if side in work.remembered:
@@ -267,13 +404,14 @@ def _trouble(work: Work, settled: Taken) -> Trouble:
     return Trouble(refusals, before.dropped if refusals == dict(before.refusals) else "")
 
 
-def _stands(work: Work, settled: Taken, key: str, refusal: Refusal) -> bool:
+def _stands(work: Work, settled: Settled, key: str, refusal: Refusal) -> bool:
     """Whether an earlier refusal is still what keeps a pair from agreeing."""
     side = Side.CRM if key == LOOKUP else Side(key)
     outcome = work.outcomes.get(side)
     if side in work.remembered or isinstance(outcome, Retry):
         return True
-    far = {(rule.kirim if side is Side.KIRIM else rule.crm): rule.kirim for rule in work.rules.fields}
+    lenses = {rule.name: rule.left if side is Side.KIRIM else rule.right for rule in work.rules.fields}
+    far = {name: key for key, lens in lenses.items() for name in lens.names}
     noted = (settled.noted.get(far.get(name, "")) for name in refusal.guilty)
     if any(note is not None and note.why is Why.REFUSED for note in noted):
         return True
@@ -290,34 +428,48 @@ def _crm_id(work: Work) -> str | None:
 
 def _entries(around: Surroundings, work: Work, now: datetime) -> Iterable[Entry]:
     """The history of one pair's decision."""
-    settled = settle(work.rules, work.view, work.decision, _answers(work)).respelled
+    if work.adopted and work.finding is not None and isinstance(work.outcomes.get(Side.CRM), Written):
+        yield _adoption(around, work, now)
+    respelled = (work.settled or settled(work)).respelled
     for step in work.decision.steps:
-        outcome, note = _told(work, step, settled)
+        outcome, note = _told(work, step, respelled)
         if outcome:
             yield Entry(
                 at=now,
                 tenant=around.tenant.id,
                 connection=around.connection.name,
-                kind=work.pair.kind,
+                kind=work.pair.kind.value,
                 kirim_id=work.pair.kirim_id,
-                field=step.rule.kirim,
-                side=step.about,
+                field=step.rule.name,
+                side=step.about.value,
                 old=step.old,
                 new=step.value,
                 competing=step.competing,
-                rule=step.why,
+                rule=step.why.value,
                 outcome=outcome,
                 cause=work.pair.cause,
                 note=note,
             )
 
 
-def _answers(work: Work) -> dict[Side, Fields]:
-    return {
-        side: outcome.record.fields if outcome.record else {}
-        for side, outcome in work.outcomes.items()
-        if isinstance(outcome, Written)
-    }
+def _adoption(around: Surroundings, work: Work, now: datetime) -> Entry:
+    met = work.finding.candidates[0][1] if work.finding else ()
+    return Entry(
+        at=now,
+        tenant=around.tenant.id,
+        connection=around.connection.name,
+        kind=work.pair.kind,
+        kirim_id=work.pair.kirim_id,
+        field="",
+        side=Side.CRM,
+        old=None,
+        new=work.crm_id,
+        competing=None,
+        rule="match",
+        outcome="linked",
+        cause=work.pair.cause,
+        note=f"the same {' and '.join(rule.crm for rule in met)}",
+    )
 
 
 def _told(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str, str]:
@@ -327,16 +479,16 @@ def _told(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str,
     if step.to is None:
         return {Why.EQUAL: "agreed", Why.DRIFT: "reported"}.get(step.why, "left"), ""
     outcome = work.outcomes.get(step.to)
-    far = step.rule.kirim if step.to is Side.KIRIM else step.rule.crm
     if isinstance(outcome, Written):
-        if far in outcome.refused:
-            return "refused", outcome.refused[far]
-        if step.rule.kirim in respelled:
+        if refused := sorted(outcome.refused.keys() & step.raw.keys()):
+            return "refused", outcome.refused[refused[0]]
+        if step.rule.name in respelled:
             return "written", "the platform keeps another value than it was sent"
         return "written", ""
     if isinstance(outcome, Reject):
         guilty = set(outcome.fields) & set(work.decision.writes(step.to))
-        return ("", "") if guilty and far not in guilty else ("refused", str(outcome))  # the others go without it
+        innocent = guilty and not guilty & step.raw.keys()
+        return ("", "") if innocent else ("refused", str(outcome))  # the others go without it
     if isinstance(outcome, Retry) and outcome.ambiguous:
         return "unanswered", str(outcome)
     return "", ""

@@ -6,8 +6,9 @@ of it are stored together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent import futures
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,11 @@ from crmsync import crash
 from crmsync.connector import Connector, Outcome
 from crmsync.core.decide import Side, decide
 from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
-from crmsync.core.trouble import LOOKUP, digest, digest_of_lookup
-from crmsync.core.views import Source
-from crmsync.core.views import observe as judge
+from crmsync.core.trouble import digest
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
-from crmsync.flows.settling import Surroundings, Work, store
-from crmsync.model import Kind, Ref, Write
+from crmsync.flows.gathering import gather, known_in_kirim
+from crmsync.flows.settling import Surroundings, Work, settled, store
+from crmsync.model import Kind, Write
 from crmsync.store import pairs
 from crmsync.store.pairs import Taken
 from crmsync.store.records import KIRIM
@@ -48,6 +48,7 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
         lambda tx: pairs.take(tx, around.tenant.id, around.connection.name, size * in_flight, now)
     )
     crash.point("sync.counted")
+    due = _affordable(around, due)
     calm = [pair for pair in due if not _alone(pair)]
     still: list[Taken] = []
     moving: list[Taken] = []
@@ -61,6 +62,8 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
     batches = [moving[start : start + size] for start in range(0, len(moving), size)]
     batches += [still] if still else []
     flushes = [executor.submit(_flush, around, batch) for batch in batches]
+    followed = _follow_up(around, executor, dict(zip(flushes, batches, strict=True)), size)
+    flushes += followed
     flushes += [executor.submit(_flush_alone, around, pair) for pair in due if _failing(pair)]
     futures.wait(flushes)  # whatever becomes of one, the lane is not left while another has writes on their way
     for pair in sorted((pair for pair in due if _killing(pair)), key=lambda pair: pair.attempts)[:SUSPECTS]:
@@ -75,7 +78,56 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
         raise min(stopped, key=_is_elsewhere)  # what keeps the lane itself from going on comes first
     if down:
         raise next(error for flush in ended for work in flush.unanswered if (error := _unanswered(work)) is not None)
-    return len(due) - len(spare)
+    return len(due) - len(spare) + size * len(followed)
+
+
+def _follow_up(
+    around: Surroundings, executor: futures.Executor, away: dict[futures.Future[Flush], Sequence[Taken]], size: int
+) -> list[futures.Future[Flush]]:
+    """As one batch comes to a good end another goes, while there are full ones: none waits for the slowest of several.
+
+    What is live goes first each time. Whatever goes wrong, and whatever was tried before, is for the next turn.
+    """
+    followed: list[futures.Future[Flush]] = []
+    while away and around.going():
+        done, _ = futures.wait(away, return_when=futures.FIRST_COMPLETED)
+        for flush in done:
+            del away[flush]
+        if any(flush.exception() is not None or flush.result() != Flush() for flush in done):
+            break
+        for _ in done:
+            batch = _next_batch(around, {(pair.kind, pair.kirim_id) for batch in away.values() for pair in batch}, size)
+            if not batch:
+                return followed
+            flush = executor.submit(_flush, around, batch)
+            away[flush] = batch
+            followed.append(flush)
+    return followed
+
+
+def _next_batch(around: Surroundings, away: Collection[tuple[Kind, str]], size: int) -> Sequence[Taken]:
+    """A full batch of pairs that are not on their way and never failed; else nothing."""
+    tenant, name, now = around.tenant.id, around.connection.name, around.clock()
+    taken = around.database.write(lambda tx: pairs.take(tx, tenant, name, size, now, alone=0, without=away))
+    if len(taken) == size and not any(pair.failures for pair in taken):
+        return taken
+    around.database.write(lambda tx: pairs.give_back(tx, tenant, name, taken))
+    return ()
+
+
+def _affordable(around: Surroundings, due: list[Taken]) -> list[Taken]:
+    """Without those that were tried before and failed, while the day's share of requests for such is used up."""
+    pause = around.sparing.wait()
+    again = [pair for pair in due if pair.failures] if pause else []
+    if again:
+        until = around.clock() + pause
+        tenant, name = around.tenant.id, around.connection.name
+        counted = [pair for pair in again if not _alone(pair)]
+        around.database.write(lambda tx: pairs.give_back(tx, tenant, name, counted))
+        around.database.write(
+            lambda tx: pairs.put_off(tx, tenant, name, {(pair.kind, pair.kirim_id): until for pair in again})
+        )
+    return [pair for pair in due if pair not in again] if again else due
 
 
 def _is_elsewhere(error: ConnectorError) -> bool:
@@ -121,24 +173,29 @@ def _unanswered(work: Work) -> Retry | None:
 def _still(around: Surroundings, pair: Taken) -> bool:
     """Whether a pair is due but needs no call, such as after the echo of a write: it takes no place in a batch."""
     work = Work(pair, pair.crm, pair.crm_id, around.connection.rules[pair.kind])
-    return pair.crm is not None and decide(work.rules, work.view).quiet
+    if pair.crm is None or work.unstamped or pair.kind is Kind.CONVERSATION:
+        return False
+    return decide(work.rules, work.view).quiet
 
 
 def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
     """One batch from looking to storing."""
     stopped: ConnectorError | None = None
-    try:
-        works = _gather(around, due)
-    except ConnectorError as error:
-        around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, due))
-        return Flush(error)
-    for work in works:
-        work.decision = decide(work.rules, work.view)
-    for side in Side:
-        stopped = _act(around, side, works) or stopped
+    again = all(pair.failures for pair in due)
+    with around.sparing.spending() if again else nullcontext():
+        try:
+            works = gather(around, due)
+        except ConnectorError as error:
+            around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, due))
+            return Flush(error)
+        for work in works:
+            work.decision = decide(work.rules, work.view)
+        stopped = act(around, works)
     acted = [work for work in works if work.outcomes]
     if acted and stopped is None and all(_unanswered(work) is not None for work in acted):
         return Flush(unanswered=works)
+    for work in works:
+        work.settled = settled(work)  # outside the transaction: it is the one thing that all have to share
     around.database.write(lambda tx: store(tx, around, works, counted=True))
     crash.point("sync.stored")
     return Flush(stopped)
@@ -146,55 +203,29 @@ def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
 
 def _flush_alone(around: Surroundings, pair: Taken) -> Flush:
     """One pair, whose start is counted now. If it ends the process, it rests while the others go on."""
+    if not _affordable(around, [pair]):  # others of this turn may have used up what was left
+        return Flush()
     if pair.attempts <= ATTEMPTS:
         until = around.clock() + wait(Retry("it ended the process"), pair.attempts - ALONE_FROM, around.chance())
         around.database.write(lambda tx: pairs.start(tx, around.tenant.id, around.connection.name, pair, until))
     return _flush(around, [pair])
 
 
-def _gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
-    """The pairs with both views. A record that no pair of ours has seen in the CRM is looked up by its Kirim id."""
-    works = [Work(pair, pair.crm, pair.crm_id, around.connection.rules[pair.kind]) for pair in due]
-    asked = [
-        work for work in works if work.crm is None and _known_in_kirim(work.pair) and work.pair.attempts <= ATTEMPTS
-    ]
-    asked = [
-        work for work in asked if not work.recall(Side.CRM, LOOKUP, digest_of_lookup(work.pair.kirim_id, work.crm_id))
-    ]
-    for kind in {work.pair.kind for work in asked}:
-        _look_up(around.connection.connector, kind, [work for work in asked if work.pair.kind is kind])
-    return works
-
-
-def _look_up(connector: Connector[Any], kind: Kind, works: Sequence[Work]) -> None:
-    """Finds the records that these belong to; one that the platform refuses to be asked about is refused alone."""
-    try:
-        found = connector.fetch(kind, [Ref(work.crm_id, work.pair.kirim_id) for work in works])
-    except Reject as error:
-        if len(works) == 1:
-            works[0].outcomes[Side.CRM], works[0].unread = error, True
-            return
-        middle = len(works) // 2
-        _look_up(connector, kind, works[:middle])
-        _look_up(connector, kind, works[middle:])
-        return
-    for work, held in zip(works, found, strict=True):
-        if held is not None:
-            work.found, work.crm_id = held, held.id
-            work.crm, _ = judge(None, held, Source.READ)
-
-
-def _known_in_kirim(pair: Taken) -> bool:
-    return pair.kirim is not None and pair.kirim.exists
-
-
 def _workable(work: Work) -> bool:
     """Whether writing makes sense: Kirim's record is known, and the CRM's could be looked for and was not deleted."""
-    if not _known_in_kirim(work.pair) or work.pair.attempts > ATTEMPTS or Side.CRM in work.outcomes:
+    if not known_in_kirim(work.pair) or work.pair.attempts > ATTEMPTS or Side.CRM in work.outcomes or work.held:
         return False
     if work.crm is None:
         return work.rules.creates
     return work.crm.exists
+
+
+def act(around: Surroundings, works: Sequence[Work]) -> ConnectorError | None:
+    """Sends what was decided, one side after the other; returns the error that stopped one of them."""
+    stopped: ConnectorError | None = None
+    for side in Side:
+        stopped = _act(around, side, works) or stopped
+    return stopped
 
 
 def _act(around: Surroundings, side: Side, works: Sequence[Work]) -> ConnectorError | None:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from crmsync.kirim.contact import contact_record, readable
+from crmsync.kirim.conversation import CLOSED
 from crmsync.kirim.event_types import (
     BrokenEvent,
     ContactStated,
@@ -28,6 +29,7 @@ from crmsync.kirim.event_types import (
     MessageStatus,
     UnknownEvent,
 )
+from crmsync.kirim.messages import told_of
 from crmsync.kirim.meta import is_meta, message_errors, split, status_key
 from crmsync.kirim.reading import (
     LONGEST_ID,
@@ -95,13 +97,17 @@ def parse(
     *,
     accept_test_mode: bool = False,
     numbers: frozenset[str] = frozenset(),
+    conversations: bool = False,
 ) -> Sequence[Item]:
     """The items of a body, in its order. Raises `BadPayload` when the body as a whole is not understood.
 
-    `numbers` are the configured ones, if that matters: a contact of another number is nobody's.
+    `numbers` are the configured ones, if that matters: a contact of another number is nobody's. `conversations` says
+    whether anybody keeps these.
     """
     events = decode(body, wanted, horizon)
-    return tuple(item(event, accept_test_mode=accept_test_mode, numbers=numbers) for event in events)
+    return tuple(
+        item(event, accept_test_mode=accept_test_mode, numbers=numbers, conversations=conversations) for event in events
+    )
 
 
 def decode(body: bytes, wanted: frozenset[str] = frozenset(), horizon: datetime | None = None) -> Sequence[Event]:
@@ -131,8 +137,14 @@ def _as_meta(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"entry": [{"changes": [{"field": "messages", "value": data}]}]}
 
 
-def item(event: Event, *, accept_test_mode: bool = False, numbers: frozenset[str] = frozenset()) -> Item:
-    """What the core makes of an event: a change of a record, or the reason why there is none."""
+def item(
+    event: Event,
+    *,
+    accept_test_mode: bool = False,
+    numbers: frozenset[str] = frozenset(),
+    conversations: bool = False,
+) -> Item:
+    """What the core makes of an event: a change of a record, what it says of a message, or why there is neither."""
     if event.live is False and not accept_test_mode:
         return Item(event.key, event.type, reason="test_mode", at=event.at)
     if isinstance(event, ContactStated):
@@ -141,7 +153,30 @@ def item(event: Event, *, accept_test_mode: bool = False, numbers: frozenset[str
             return Item(event.key, event.type, reason="unrouted", at=event.at)
         change = Change(Kind.CONTACT, event.record.id, record=event.record, partial=event.partial)
         return Item(event.key, event.type, change, at=event.at)
-    return Item(event.key, event.type, reason=_reason(event), at=event.at, origin=_origin(event))
+    message = told_of(event)
+    if message is not None and numbers and message.number_id is not None and message.number_id not in numbers:
+        return Item(event.key, event.type, reason="unrouted", at=event.at)
+    hint = _conversation_hint(event) if conversations else None
+    reason = "" if message is not None or hint is not None else _reason(event)
+    return Item(event.key, event.type, hint, reason=reason, at=event.at, origin=_origin(event), message=message)
+
+
+def _conversation_hint(event: Event) -> Change | None:
+    """That a conversation is to be looked at: Kirim's events neither show it whole nor tell of every change.
+
+    A customer who writes opens a conversation that was closed, and no event says so.
+    """
+    match event:
+        case ConversationAssigned():
+            return Change(Kind.CONVERSATION, event.conversation_id, seen={"assignee": event.user_id})
+        case ConversationClosed():
+            return Change(Kind.CONVERSATION, event.conversation_id, seen={"status": event.status or CLOSED})
+        case MessageReceived(conversation_id=str(id)):
+            return Change(Kind.CONVERSATION, id, seen={"status": "open"}, created=True)
+        case MessageCreated(conversation_id=str(id)) | MessageStatus(conversation_id=str(id)):
+            return Change(Kind.CONVERSATION, id, created=True)
+        case _:
+            return None
 
 
 def _reason(event: Event) -> str:

@@ -26,6 +26,11 @@ class NumberBook:
             return self.all
         return (known, *(number for number in self.all if number != known))
 
+    def known(self, record_id: str) -> str | None:
+        """The number that a record was last seen under."""
+        with self._lock:
+            return self._known.get(record_id)
+
     def note(self, record_id: str, number: object) -> None:
         """Remembers where a record was seen, if that is one of our numbers."""
         if len(self.all) < 2 or number not in self.all or not isinstance(number, str):

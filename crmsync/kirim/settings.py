@@ -65,6 +65,8 @@ class KirimSettings(ConnectorSettings):
         default=0, ge=0, le=48, description="How old a delivery may be that was never seen; 0 keeps it in quarantine"
     )
     reenable: bool = Field(default=True, description="Switch our webhook subscription on again when Kirim disabled it")
+    create_labels: bool = Field(default=False, description="Make labels that the CRM names and Kirim does not have")
+    team_id: str | None = Field(default=None, max_length=64, description="The team whose labels are meant")
     accept_test_mode: bool = Field(default=False, description="Take events that say livemode: false")
     read_per_minute: int | None = Field(default=None, ge=1, description="Reads; asked from Kirim if absent")
     write_per_minute: int | None = Field(default=None, ge=1, description="Writes; asked from Kirim if absent")

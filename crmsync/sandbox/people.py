@@ -15,7 +15,7 @@ from typing import Any
 
 from crmsync.sandbox.fields import EXTERNAL_ID, METADATA, Side
 from crmsync.sandbox.hubspot import HubSpotEmulator
-from crmsync.sandbox.hubspot.records import Contact as HubSpotContact
+from crmsync.sandbox.hubspot.records import Record as HubSpotRecord
 from crmsync.sandbox.kirim import KirimEmulator
 
 FIRST_NAMES = ("Dewi", "Budi", "Siti", "Agus", "Rina", "Joko", "Putri", "Andi", "Zoë", "José", "Wayan", "Ayu", "Ngọc")
@@ -107,7 +107,7 @@ class KirimPeople:
             else:
                 self._do(contact_id, Deed.CHANGED, email=self._pen.value("email"))
 
-    def _meddle_with_metadata(self, contact_id: str, record: HubSpotContact) -> None:
+    def _meddle_with_metadata(self, contact_id: str, record: HubSpotRecord) -> None:
         field, crm_name = self._pen.random.choice(METADATA_FIELDS)
         if not record.properties.get(crm_name):
             return
@@ -156,14 +156,14 @@ class HubSpotPeople:
             number = "" if self._pen.random.random() < 0.3 else self._pen.value("phone_number")
             self._do(record, Deed.MEDDLED, phone=number)
 
-    def _change_own(self, record: HubSpotContact) -> None:
+    def _change_own(self, record: HubSpotRecord) -> None:
         field, crm_name = self._pen.random.choice((("name", "firstname"), *METADATA_FIELDS))
         if crm_name == "jobtitle" and record.properties.get(crm_name) and self._pen.random.random() < 0.4:
             self._do(record, Deed.CLEARED, jobtitle="")
         else:
             self._do(record, Deed.CHANGED, **{crm_name: self._pen.value(field)})
 
-    def _respell(self, record: HubSpotContact) -> None:
+    def _respell(self, record: HubSpotRecord) -> None:
         """A number as people write it at home, a name with an accent made of two characters."""
         with self._hubspot.lock:
             phone, name = record.properties.get("phone", ""), record.properties.get("firstname", "")
@@ -172,7 +172,7 @@ class HubSpotPeople:
             elif name:
                 self._do(record, Deed.RESPELLED, firstname=f" {unicodedata.normalize('NFD', name)}")
 
-    def _do(self, record: HubSpotContact, deed: Deed, **properties: str) -> None:
+    def _do(self, record: HubSpotRecord, deed: Deed, **properties: str) -> None:
         self._hubspot.edit(str(record.id), **properties)
         self.deeds[deed] += 1
 
@@ -180,7 +180,7 @@ class HubSpotPeople:
 People = KirimPeople | HubSpotPeople
 
 
-def linked(hubspot: HubSpotEmulator, contact_id: str) -> HubSpotContact | None:
+def linked(hubspot: HubSpotEmulator, contact_id: str) -> HubSpotRecord | None:
     """The record that stands for a Kirim contact, if HubSpot has one by now."""
     with hubspot.lock:
         return hubspot.contacts.find(contact_id, EXTERNAL_ID)

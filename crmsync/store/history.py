@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, delete, func, select
-from sqlalchemy import insert as plain_insert
 
 from crmsync.model import Value
 from crmsync.store import tables
+from crmsync.store.bulk import Bulk
 
 _history = tables.History.__table__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One decision about one field. `side` is the side it was about; `field` is Kirim's name of it."""
 
     at: datetime
@@ -36,10 +34,12 @@ class Entry:
     note: str = ""
 
 
+_ADD = Bulk(lambda insert: insert(_history), Entry._fields)
+
+
 def add(connection: Connection, entries: Sequence[Entry]) -> None:
     """Appends entries."""
-    if entries:
-        connection.execute(plain_insert(_history), [asdict(entry) for entry in entries])
+    _ADD.run_ordered(connection, entries)
 
 
 def of(connection: Connection, tenant: str, kirim_id: str, field: str | None = None) -> list[Any]:

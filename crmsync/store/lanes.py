@@ -19,7 +19,14 @@ _stale = tables.Stale.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 _cursor = tables.Cursor.__table__  # type: ignore[attr-defined]
 _chore = tables.Chore.__table__  # type: ignore[attr-defined]
+_entry = tables.TimelineEntry.__table__  # type: ignore[attr-defined]
+_planned = tables.Planned.__table__  # type: ignore[attr-defined]
+_segment = tables.SegmentState.__table__  # type: ignore[attr-defined]
 _suspension = tables.Suspension.__table__  # type: ignore[attr-defined]
+_run = tables.Run.__table__  # type: ignore[attr-defined]
+
+RUNNING = "running"
+"""The state of a run that is to be worked on."""
 
 Fence = Callable[[Connection], None]
 """Raises `Fenced` inside a transaction whose lane belongs to another node by now."""
@@ -32,12 +39,16 @@ class Work(StrEnum):
     REREAD = "reread"  # its records that have to be read again
     POLL = "poll"  # its feed of changes
     SYNC = "sync"  # pairs to be decided and written
+    LOG = "log"  # messages for its timelines
+    APPLY = "apply"  # what a person approved of, where nothing is written otherwise
+    SEGMENTS = "segments"  # its segments, for Kirim's labels
     WATCH = "watch"  # its subscription, to be looked at
     SWEEP = "sweep"  # deliveries that it gave up, to be asked for again
+    RUN = "run"  # a walk over many of its records
     PROBE = "probe"  # whether it can be used again: its other lanes wait for that
 
 
-NEEDS_ENDPOINT = frozenset({Work.REREAD, Work.POLL, Work.SYNC})
+NEEDS_ENDPOINT = frozenset({Work.REREAD, Work.POLL, Work.SYNC, Work.LOG, Work.APPLY, Work.SEGMENTS, Work.RUN})
 """What rests while the endpoint is suspended. The watch and the sweep need less of it, and rest by themselves."""
 
 
@@ -87,7 +98,19 @@ def _waiting() -> Any:
         select(_due.c.tenant, _due.c.connection, literal(Work.SYNC.value), func.count(), func.min(_due.c.first_at))
         .where(_due.c.not_before <= now)
         .group_by(_due.c.tenant, _due.c.connection),
+        select(_entry.c.tenant, _entry.c.connection, literal(Work.LOG.value), literal(1), now)
+        .where(_entry.c.not_before <= now)
+        .distinct(),
+        select(_planned.c.tenant, _planned.c.connection, literal(Work.APPLY.value), literal(1), now)
+        .where(_planned.c.not_before <= now)
+        .distinct(),
+        select(_segment.c.tenant, _segment.c.connection, literal(Work.SEGMENTS.value), literal(1), now)
+        .where(_segment.c.due_at <= now)
+        .distinct(),
         select(_chore.c.tenant, literal(KIRIM), _chore.c.work, literal(1), now).where(_chore.c.due_at <= now),
+        select(_run.c.tenant, _run.c.endpoint, literal(Work.RUN.value), literal(1), now)
+        .where(_run.c.state == RUNNING, _run.c.due_at <= now)
+        .distinct(),
         select(_suspension.c.tenant, _suspension.c.endpoint, literal(Work.PROBE.value), literal(1), now).where(
             _suspension.c.look_at <= now
         ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, not_, select, update
+from sqlalchemy import Connection, Integer, and_, bindparam, delete, func, literal_column, not_, select, update
 
 from crmsync.core.decide import Agreed, Noted, Why
 from crmsync.core.retry import ALONE_FROM
@@ -15,6 +15,7 @@ from crmsync.core.trouble import NONE, Reason, Trouble
 from crmsync.core.views import View
 from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
+from crmsync.store.bulk import Bulk, Lookup
 from crmsync.store.records import KIRIM, chunks, fields_of, views
 
 SUSPECTS = 16
@@ -80,40 +81,19 @@ def take(
     *,
     together: int = ALONE_FROM,
     alone: int = SUSPECTS,
+    without: Collection[tuple[Kind, str]] = (),
 ) -> list[Taken]:
-    """The pairs that have been due longest: at most `limit`, and `alone` of those suspected.
+    """The pairs whose turn it is: at most `limit`, and `alone` of those suspected. Live ones first, then the oldest.
 
     The attempt is counted here, before any work on them begins. Suspected are those past `together` attempts or
     failures. They are not worked on in company: `start` counts their attempts, one by one, so that none is charged
-    with the harm that another does.
+    with the harm that another does. `without` are those that somebody works on already.
     """
-    calm = and_(_pair.c.attempts < together, _pair.c.failures < together)
-    oldest = (
-        select(
-            _due.c.kind,
-            _due.c.kirim_id,
-            _due.c.revision,
-            _due.c.cause,
-            _due.c.first_at,
-            _pair.c.crm_id,
-            _pair.c.looked_up,
-            _pair.c.attempts,
-            _pair.c.failures,
-            _pair.c.base,
-            _pair.c.noted,
-            _pair.c.trouble,
-        )
-        .join_from(_due, _pair, _same_pair())
-        .where(_due.c.tenant == tenant, _due.c.connection == endpoint, _due.c.not_before <= now)
-        .order_by(_due.c.first_at)
-    )
-    counted = connection.execute(oldest.where(calm).limit(limit)).all()
-    suspected = connection.execute(oldest.where(not_(calm)).limit(alone)).all()
-    if counted:
-        connection.execute(
-            _one_pair(tenant, endpoint).values(attempts=_pair.c.attempts + 1),
-            [{"of_kind": row.kind, "of_id": row.kirim_id} for row in counted],
-        )
+    asked = {"tenant": tenant, "endpoint": endpoint, "now": now, "together": together, "most": limit}
+    counted = connection.execute(_CALM, {**asked, "without": [id for _, id in without]}).all()
+    suspected = connection.execute(_SUSPECTED, {**asked, "most": alone}).all() if alone else []
+    where = _where(tenant, endpoint)
+    _COUNT.run(connection, [{**where, "of_kind": row.kind, "of_id": row.kirim_id} for row in counted])
     rows = [*counted, *suspected]
     return [
         pair for kind in {row.kind for row in rows} for pair in _with_views(connection, tenant, endpoint, kind, rows)
@@ -144,37 +124,37 @@ def pairs(connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_
     return _with_views(connection, tenant, endpoint, kind, rows)
 
 
+def standing(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]
+) -> dict[str, tuple[str | None, int]]:
+    """The CRM record that each pair is linked to by now, and its revision; 0 for one that is not due."""
+    where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
+    rows = _STANDING.rows(connection, kirim_ids, **where)
+    return {kirim_id: (crm_id, revision) for kirim_id, crm_id, revision in rows}
+
+
 def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ended], now: datetime) -> None:
     """Stores how pairs ended. A pair that was observed again meanwhile keeps its newer revision, and stays due."""
     if not ended:
         return
-    connection.execute(
-        _one_pair(tenant, endpoint).values(
-            crm_id=bindparam("to_crm_id"),
-            looked_up=bindparam("to_looked_up"),
-            base=bindparam("to_base"),
-            noted=bindparam("to_noted"),
-            attempts=bindparam("to_attempts"),
-            failures=bindparam("to_failures"),
-            parked=bindparam("to_parked"),
-            error=bindparam("to_error"),
-            reason=bindparam("to_reason"),
-            trouble=bindparam("to_trouble"),
-            synced_at=now,
-        ),
+    where = _where(tenant, endpoint)
+    _END.run(
+        connection,
         [
             {
-                "of_kind": pair.kind,
+                **where,
+                "of_kind": pair.kind.value,
                 "of_id": pair.kirim_id,
+                "to_synced_at": now,
                 "to_crm_id": pair.crm_id,
                 "to_looked_up": pair.looked_up,
                 "to_base": {name: [agreed.kirim, agreed.crm] for name, agreed in pair.base.items()},
-                "to_noted": {name: [note.why, note.kirim, note.crm] for name, note in pair.noted.items()},
+                "to_noted": {name: [note.why.value, note.kirim, note.crm] for name, note in pair.noted.items()},
                 "to_attempts": pair.attempts,
                 "to_failures": pair.failures,
                 "to_parked": bool(pair.error) and pair.again_at is None,
                 "to_error": pair.error,
-                "to_reason": pair.reason if pair.error and pair.again_at is None else "",
+                "to_reason": str(pair.reason) if pair.error and pair.again_at is None else "",
                 "to_trouble": pair.trouble.document() if pair.trouble != NONE else None,
             }
             for pair in ended
@@ -211,14 +191,26 @@ def put_off(connection: Connection, tenant: str, endpoint: str, until: Mapping[t
 
 def owners(connection: Connection, tenant: str, endpoint: str, kind: Kind, crm_ids: Collection[str]) -> dict[str, str]:
     """The Kirim ids that CRM records are linked to, by record id; a record that is free is missing."""
+    where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
+    return {crm_id: kirim_id for crm_id, kirim_id in _OWNERS.rows(connection, crm_ids, **where)}
+
+
+def crm_ids(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]
+) -> dict[str, str]:
+    """The CRM records that Kirim records are linked to; those without one are missing."""
     found: dict[str, str] = {}
-    for some in chunks(crm_ids):
+    for some in chunks(kirim_ids):
         rows = connection.execute(
-            select(_pair.c.crm_id, _pair.c.kirim_id).where(
-                _pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind, _pair.c.crm_id.in_(some)
+            select(_pair.c.kirim_id, _pair.c.crm_id).where(
+                _pair.c.tenant == tenant,
+                _pair.c.connection == endpoint,
+                _pair.c.kind == kind,
+                _pair.c.kirim_id.in_(some),
+                _pair.c.crm_id.is_not(None),
             )
         )
-        found.update({row.crm_id: row.kirim_id for row in rows})
+        found.update({row.kirim_id: row.crm_id for row in rows})
     return found
 
 
@@ -301,17 +293,81 @@ def _one_pair(tenant: str, endpoint: str) -> Any:
 
 
 def _leave_due(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ended]) -> None:
-    if ended:
-        connection.execute(
-            delete(_due).where(
-                _due.c.tenant == tenant,
-                _due.c.connection == endpoint,
-                _due.c.kind == bindparam("of_kind"),
-                _due.c.kirim_id == bindparam("of_id"),
-                _due.c.revision == bindparam("at_revision"),
-            ),
-            [{"of_kind": p.kind, "of_id": p.kirim_id, "at_revision": p.revision} for p in ended],
-        )
+    where = _where(tenant, endpoint)
+    rows = [{**where, "of_kind": p.kind.value, "of_id": p.kirim_id, "at_revision": p.revision} for p in ended]
+    _LEAVE.run(connection, rows)
+
+
+_DUE = (
+    select(
+        _due.c.kind,
+        _due.c.kirim_id,
+        _due.c.revision,
+        _due.c.cause,
+        _due.c.first_at,
+        _pair.c.crm_id,
+        _pair.c.looked_up,
+        _pair.c.attempts,
+        _pair.c.failures,
+        _pair.c.base,
+        _pair.c.noted,
+        _pair.c.trouble,
+    )
+    .join_from(_due, _pair, _same_pair())
+    .where(
+        _due.c.tenant == bindparam("tenant"),
+        _due.c.connection == bindparam("endpoint"),
+        _due.c.not_before <= bindparam("now"),
+    )
+    .order_by(_due.c.rank, _due.c.first_at)
+    .limit(bindparam("most", type_=Integer))
+)
+_NEW = and_(_pair.c.attempts < bindparam("together"), _pair.c.failures < bindparam("together"))
+_CALM = _DUE.where(_NEW, _due.c.kirim_id.not_in(bindparam("without", expanding=True)))
+_SUSPECTED = _DUE.where(not_(_NEW))
+_LINKED = (
+    _pair.c.tenant == bindparam("tenant"),
+    _pair.c.connection == bindparam("connection"),
+    _pair.c.kind == bindparam("kind"),
+)
+_STANDING = Lookup(
+    select(_pair.c.kirim_id, _pair.c.crm_id, func.coalesce(_due.c.revision, literal_column("0")))
+    .outerjoin(_due, _same_pair())
+    .where(*_LINKED),
+    _pair.c.kirim_id,
+)
+_OWNERS = Lookup(select(_pair.c.crm_id, _pair.c.kirim_id).where(*_LINKED), _pair.c.crm_id)
+
+
+def _where(tenant: str, endpoint: str) -> dict[str, Any]:
+    return {"of_tenant": tenant, "of_connection": endpoint}
+
+
+def _of(table: Any) -> Any:
+    return and_(
+        table.c.tenant == bindparam("of_tenant"),
+        table.c.connection == bindparam("of_connection"),
+        table.c.kind == bindparam("of_kind"),
+        table.c.kirim_id == bindparam("of_id"),
+    )
+
+
+_TO = (
+    "crm_id",
+    "looked_up",
+    "base",
+    "noted",
+    "attempts",
+    "failures",
+    "parked",
+    "error",
+    "reason",
+    "trouble",
+    "synced_at",
+)
+_END = Bulk(lambda insert: update(_pair).where(_of(_pair)).values({name: bindparam(f"to_{name}") for name in _TO}))
+_COUNT = Bulk(lambda insert: update(_pair).where(_of(_pair)).values(attempts=_pair.c.attempts + literal_column("1")))
+_LEAVE = Bulk(lambda insert: delete(_due).where(_of(_due), _due.c.revision == bindparam("at_revision")))
 
 
 def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, rows: Sequence[Any]) -> list[Taken]:

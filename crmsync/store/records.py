@@ -5,12 +5,26 @@ Every way of learning something (event, poll, reading, the answer to a write) en
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, or_, select, text, update
+import orjson
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crmsync.core.canonical import storable
@@ -18,11 +32,19 @@ from crmsync.core.views import Source, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
 from crmsync.store import tables
+from crmsync.store.bulk import Bulk, Lookup
 
 KIRIM = "kirim"
 REVIVED = ("first_at", "not_before", "attempts", "failures", "error", "reason")
 CHUNK = 500
 """Ids in one IN list: below every database's limit of parameters."""
+
+
+class Rank(IntEnum):
+    """What goes first among the pairs that are due."""
+
+    LIVE = 0
+    RUN = 1  # what a walk over many records found
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +92,33 @@ def chunks(ids: Collection[str]) -> Iterable[list[str]]:
 
 def fields_of(document: Mapping[str, Any]) -> Fields:
     """Fields as they were stored: JSON has no tuples, a set comes back as a list."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+    return {name: tuple(value) if type(value) is list else value for name, value in document.items()}
+
+
+_VIEWS = Lookup(
+    select(_view.c.id, _view.c.fields, _view.c.version, _view.c.external_id, _view.c.exists).where(
+        _view.c.tenant == bindparam("tenant"),
+        _view.c.endpoint == bindparam("endpoint"),
+        _view.c.kind == bindparam("kind"),
+    ),
+    _view.c.id,
+)
 
 
 def views(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: Collection[str]) -> dict[str, View]:
     """The views of several records, by id; unknown ones are missing."""
     found: dict[str, View] = {}
-    for some in chunks(ids):
-        rows = connection.execute(
-            select(_view).where(
-                _view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.id.in_(some)
-            )
-        )
-        for row in rows:
-            found[row.id] = View(row.id, fields_of(row.fields), row.version, row.external_id, row.exists)
+    rows = _VIEWS.rows(connection, ids, tenant=tenant, endpoint=endpoint, kind=kind.value)
+    for id, fields, version, external_id, present in rows:
+        moment = None if version is None else tables.moment(version)
+        found[id] = View(id, fields_of(orjson.loads(fields)), moment, external_id, bool(present))
     return found
+
+
+def count(connection: Connection, tenant: str, endpoint: str, kind: Kind) -> int:
+    """How many records of an endpoint are known to exist."""
+    known = and_(_view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.exists)
+    return int(connection.execute(select(func.count()).where(known)).scalar_one())
 
 
 def observe(
@@ -96,11 +130,14 @@ def observe(
     now: datetime,
     followers: Sequence[str],
     settling: tuple[str, Collection[str]] = ("", ()),
+    rank: Rank = Rank.LIVE,
+    into: dict[str, View] | None = None,
 ) -> list[Verdict]:
     """Takes in what was seen, in order; marks due whatever pair that changes. One verdict per observation.
 
     `followers` are the connections that follow Kirim's records of this tenant. `settling` names a connection and
     Kirim ids whose pairs the caller settles in this same transaction: they are not made due by their own writes.
+    `rank` says how soon the others are worked on. `into` is given the views as they are then, of one kind of record.
     """
     lock(connection, tenant, endpoint)
     verdicts: list[Verdict] = [Verdict.SAME] * len(observations)
@@ -108,7 +145,9 @@ def observe(
         chosen = [index for index, observation in enumerate(observations) if observation.record.kind is kind]
         batch = [observations[index] for index in chosen]
         for index, verdict in zip(
-            chosen, _observe(connection, tenant, endpoint, kind, batch, now, followers, settling), strict=True
+            chosen,
+            _observe(connection, tenant, endpoint, kind, batch, now, followers, settling, rank, into),
+            strict=True,
         ):
             verdicts[index] = verdict
     return verdicts
@@ -123,6 +162,8 @@ def _observe(
     now: datetime,
     followers: Sequence[str],
     settling: tuple[str, Collection[str]],
+    rank: Rank,
+    into: dict[str, View] | None,
 ) -> list[Verdict]:
     known = views(connection, tenant, endpoint, kind, {seen.record.id for seen in batch})
     verdicts, causes, unclear = [], {}, {}
@@ -139,6 +180,8 @@ def _observe(
             causes[record.id] = seen.cause
         if verdict is Verdict.UNCLEAR or (seen.partial and view != before):  # also one that only became newer
             unclear[record.id] = seen.cause
+    if into is not None:
+        into.update(known)
     _store(connection, tenant, endpoint, kind, [known[id] for id in touched], causes, now)
     mark_stale(connection, tenant, endpoint, kind, unclear, now)
     merged = _follow_merges(connection, tenant, endpoint, kind, batch)
@@ -146,14 +189,13 @@ def _observe(
     if endpoint == KIRIM:
         for follower in followers:
             own = settling[1] if follower == settling[0] else ()
-            make_due(
-                connection, tenant, follower, kind, {id: causes[id] for id in moved if id not in own}, now, create=True
-            )
+            due = {id: causes[id] for id in moved if id not in own}
+            make_due(connection, tenant, follower, kind, due, now, create=True, rank=rank)
     else:
         linked = _link(connection, tenant, endpoint, kind, moved, causes, now)
         due = merged | {kirim_id: causes[id] for id, kirim_id in linked.items()}
         due = {kirim_id: cause for kirim_id, cause in due.items() if kirim_id not in settling[1]}
-        make_due(connection, tenant, endpoint, kind, due, now, create=False)
+        make_due(connection, tenant, endpoint, kind, due, now, create=False, rank=rank)
     return verdicts
 
 
@@ -167,6 +209,22 @@ def _clean(record: Record) -> Record:
         record.aliases,
         record.archived,
     )
+
+
+def _stored(*more: str) -> Bulk:
+    """Keeps views, with these columns besides what every observation moves."""
+
+    def build(insert: Callable[[Any], Any]) -> Any:
+        new = insert(_view)
+        updated = ("external_id", "fields", "version", "exists", *more)
+        return new.on_conflict_do_update(
+            index_elements=["tenant", "endpoint", "kind", "id"], set_={name: new.excluded[name] for name in updated}
+        )
+
+    return Bulk(build, [column.name for column in _view.c])
+
+
+_MOVED, _RENEWED = _stored("cause", "seen_at"), _stored()
 
 
 def _store(
@@ -184,7 +242,7 @@ def _store(
             {
                 "tenant": tenant,
                 "endpoint": endpoint,
-                "kind": kind,
+                "kind": kind.value,
                 "id": view.id,
                 "external_id": view.external_id,
                 "fields": dict(view.fields),
@@ -196,16 +254,7 @@ def _store(
             for view in sorted(changed, key=lambda view: view.id)
             if (view.id in causes) is moved
         ]
-        if rows:
-            new = insert(connection, _view)
-            updated = ["external_id", "fields", "version", "exists"] + (["cause", "seen_at"] if moved else [])
-            connection.execute(
-                new.on_conflict_do_update(
-                    index_elements=["tenant", "endpoint", "kind", "id"],
-                    set_={name: new.excluded[name] for name in updated},
-                ),
-                rows,
-            )
+        (_MOVED if moved else _RENEWED).run(connection, rows)
 
 
 def _gone(connection: Connection, tenant: str, endpoint: str, kind: Kind, id: str) -> bool:
@@ -245,6 +294,14 @@ def _follow_merges(
     return concerned
 
 
+_PAIRS = select(_pair.c.kirim_id, _pair.c.crm_id).where(
+    _pair.c.tenant == bindparam("tenant"),
+    _pair.c.connection == bindparam("connection"),
+    _pair.c.kind == bindparam("kind"),
+)
+_BY_CRM_ID, _BY_KIRIM_ID = Lookup(_PAIRS, _pair.c.crm_id), Lookup(_PAIRS, _pair.c.kirim_id)
+
+
 def _link(
     connection: Connection,
     tenant: str,
@@ -257,19 +314,15 @@ def _link(
     """CRM records that changed: their Kirim ids, by the pair's record id, else by the Kirim id they carry."""
     linked: dict[str, str] = {}  # crm id -> kirim id
     carried = {view.external_id: id for id, view in moved.items() if view.external_id and view.exists}
-    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind)
-    for some in chunks(moved):
-        for row in connection.execute(select(_pair.c.crm_id, _pair.c.kirim_id).where(here, _pair.c.crm_id.in_(some))):
-            linked[row.crm_id] = row.kirim_id
+    where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
+    linked.update((crm_id, kirim_id) for kirim_id, crm_id in _BY_CRM_ID.rows(connection, moved, **where))
     unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked}
     for some in chunks(unlinked):
-        rows = connection.execute(
-            select(_pair.c.kirim_id, _pair.c.crm_id).where(here, _pair.c.kirim_id.in_(some))
-        ).all()
+        rows = _BY_KIRIM_ID.rows(connection, some, **where)
         taken = {row.kirim_id for row in rows if row.crm_id is not None}
         fresh = {kirim_id: unlinked[kirim_id] for kirim_id in some if kirim_id not in taken}
         if fresh:
-            _make_links(connection, tenant, endpoint, kind, fresh)
+            _make_links(connection, tenant, endpoint, kind, fresh, {row.kirim_id for row in rows})
             linked.update({crm_id: kirim_id for kirim_id, crm_id in fresh.items()})
         strangers = {kirim_id: causes[fresh[kirim_id]] for kirim_id in fresh}
         known = views(connection, tenant, KIRIM, kind, strangers)
@@ -279,25 +332,26 @@ def _link(
     return linked
 
 
-def _make_links(connection: Connection, tenant: str, endpoint: str, kind: Kind, links: Mapping[str, str]) -> None:
-    new = insert(connection, _pair)
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=["tenant", "connection", "kind", "kirim_id"],
-            set_={"crm_id": new.excluded.crm_id, "looked_up": True},
-        ),
-        [
-            _new_pair(tenant, endpoint, kind, kirim_id) | {"crm_id": crm_id, "looked_up": True}
-            for kirim_id, crm_id in sorted(links.items())
-        ],
-    )
+def _make_links(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, links: Mapping[str, str], paired: Collection[str]
+) -> None:
+    """Links Kirim ids to CRM ids; those that are `paired` have a pair already."""
+    ordered = sorted(links.items())
+    where = {"of_tenant": tenant, "of_connection": endpoint, "of_kind": kind.value}
+    _LINK.run(connection, [{**where, "of_id": id, "to_crm_id": crm_id} for id, crm_id in ordered if id in paired])
+    new = [
+        _new_pair(tenant, endpoint, kind, id) | {"crm_id": crm_id, "looked_up": True}
+        for id, crm_id in ordered
+        if id not in paired
+    ]
+    _PAIR.run(connection, new)
 
 
 def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "connection": endpoint,
-        "kind": kind,
+        "kind": kind.value,
         "kirim_id": kirim_id,
         "crm_id": None,
         "looked_up": False,
@@ -312,6 +366,37 @@ def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str
     }
 
 
+def _due_again(insert: Callable[[Any], Any]) -> Any:
+    new = insert(_due)
+    return new.on_conflict_do_update(
+        index_elements=["tenant", "connection", "kind", "kirim_id"],
+        set_={
+            "revision": _due.c.revision + literal_column("1"),
+            "cause": new.excluded.cause,
+            "rank": case((new.excluded.rank < _due.c.rank, new.excluded.rank), else_=_due.c.rank),
+        },
+    )
+
+
+_DUE = Bulk(_due_again, [column.name for column in _due.c])
+_PAIR = Bulk(
+    lambda insert: insert(_pair).on_conflict_do_nothing(index_elements=["tenant", "connection", "kind", "kirim_id"]),
+    list(_new_pair("", "", Kind.CONTACT, "")),
+)
+_LINK = Bulk(
+    lambda insert: (
+        update(_pair)
+        .where(
+            _pair.c.tenant == bindparam("of_tenant"),
+            _pair.c.connection == bindparam("of_connection"),
+            _pair.c.kind == bindparam("of_kind"),
+            _pair.c.kirim_id == bindparam("of_id"),
+        )
+        .values(crm_id=bindparam("to_crm_id"), looked_up=true())
+    )
+)
+
+
 def make_due(
     connection: Connection,
     tenant: str,
@@ -321,31 +406,30 @@ def make_due(
     now: datetime,
     *,
     create: bool,
+    rank: Rank = Rank.LIVE,
 ) -> None:
-    """Pairs, by Kirim id, that are to be looked at; the cause of each. `create` makes pairs that are missing."""
+    """Pairs, by Kirim id, that are to be looked at; the cause of each. `create` makes pairs that are missing.
+
+    One that is due already keeps its turn, or comes sooner.
+    """
     if not causes:
         return
     if create:
-        connection.execute(
-            insert(connection, _pair).on_conflict_do_nothing(),
-            [_new_pair(tenant, endpoint, kind, id) for id in sorted(causes)],
-        )
-    new = insert(connection, _due)
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=["tenant", "connection", "kind", "kirim_id"],
-            set_={"revision": _due.c.revision + 1, "cause": new.excluded.cause},
-        ),
+        _PAIR.run(connection, [_new_pair(tenant, endpoint, kind, id) for id in sorted(causes)])
+    first = _first_revision(now)
+    _DUE.run(
+        connection,
         [
             {
                 "tenant": tenant,
                 "connection": endpoint,
-                "kind": kind,
+                "kind": kind.value,
                 "kirim_id": id,
-                "revision": _first_revision(now),
+                "revision": first,
                 "first_at": now,
                 "not_before": now,
                 "cause": cause,
+                "rank": int(rank),
             }
             for id, cause in sorted(causes.items())
         ],

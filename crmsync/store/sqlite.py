@@ -27,7 +27,14 @@ APPLICATION_ID = 0x63726D73  # "crms": what `file` shows, and what a probe write
 NETWORK_FILE_SYSTEMS = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 )
-WRITING = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000")
+WRITING = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=5000",
+    "cache_size=-16000",  # KiB
+    "wal_autocheckpoint=8000",  # pages, 32 MiB: what is written again meanwhile is folded in once
+)
 READING = ("foreign_keys=ON", "busy_timeout=5000", "query_only=ON")
 
 

@@ -5,54 +5,15 @@ Every key starts with the tenant. Times are aware; documents are JSON; what came
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Text, text
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
+from crmsync.store.columns import CLUSTERED, BigId, Document, Instant, moment
 
-class Instant(TypeDecorator[datetime]):
-    """A moment as whole microseconds since 1970 in UTC: the same number, order and precision on every database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """Microseconds; refuses a time without zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without zone cannot be stored")
-        whole = int((value.replace(microsecond=0)).timestamp())
-        return whole * 1_000_000 + value.microsecond
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """An aware time in UTC."""
-        if value is None:
-            return None
-        return datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
-
-
-class Document(TypeDecorator[Any]):
-    """A JSON document kept as text: no database gets to respell it, and `\\u0000` is as good as any character."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """The text of a value; None stays NULL."""
-        return None if value is None else orjson.dumps(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        """The value of a text."""
-        return None if value is None else orjson.loads(value)
-
-
-BigId = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only for INTEGER
+__all__ = ["Document", "Instant", "moment"]
 
 
 class Delivery(SQLModel, table=True):
@@ -195,7 +156,7 @@ class Due(SQLModel, table=True):
     """A pair to be looked at. `revision` moves with every observation; a flush removes only the revision it took."""
 
     __tablename__ = "change"
-    __table_args__ = (Index("change_due", "tenant", "connection", "not_before", "first_at"),)
+    __table_args__ = (Index("change_due", "tenant", "connection", "rank", "first_at", "not_before"), CLUSTERED)
 
     tenant: str = Field(primary_key=True)
     connection: str = Field(primary_key=True)
@@ -205,6 +166,7 @@ class Due(SQLModel, table=True):
     first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
     cause: str = ""
+    rank: int = Field(default=0, sa_column_kwargs={"server_default": "0"})  # records.Rank: what goes first
 
 
 class Stale(SQLModel, table=True):
@@ -330,3 +292,190 @@ class Replay(SQLModel, table=True):
     event: str = ""
     times: int
     at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class MessageRow(SQLModel, table=True):
+    """What is known of one message. `said` has what is not needed to find it: its words, its status, its file."""
+
+    __tablename__ = "message"
+    __table_args__ = (
+        Index("message_wamid", "tenant", "wamid", unique=True),
+        Index("message_kirim_id", "tenant", "kirim_id", unique=True),
+        Index("message_thread", "tenant", "conversation_id", "at"),
+        Index("message_phone", "tenant", "phone", "at"),
+        Index("message_first_at", "first_at"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    tenant: str
+    wamid: str | None = None
+    kirim_id: str | None = None
+    conversation_id: str | None = None
+    contact_id: str | None = None
+    phone: str | None = None
+    number_id: str | None = None
+    at: datetime | None = Field(default=None, sa_column=Column(Instant))
+    first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    said: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+
+
+class TimelineEntry(SQLModel, table=True):
+    """An entry on a CRM's timeline: a message, or what was said in a thread on a day. It is due when `not_before` says.
+
+    `sent` is the digest of the text that stands there; `attempts` counts the sendings that came to no end.
+    """
+
+    __tablename__ = "timeline"
+    __table_args__ = (
+        Index("timeline_due", "tenant", "connection", "not_before"),
+        Index("timeline_message", "tenant", "message_id"),
+    )
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    message_id: int | None = Field(default=None, sa_column=Column(BigInteger))
+    thread: str = ""
+    day: str = ""
+    revision: int = Field(sa_column=Column(BigInteger, nullable=False))
+    crm_id: str | None = None
+    sent: str = ""
+    attempts: int = 0
+    failures: int = 0
+    first_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
+    reason: str = ""
+    error: str = ""
+    cause: str = ""
+
+
+class Run(SQLModel, table=True):
+    """A piece of work that goes through many records, page by page, and where it stands: see `store.runs`."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        Index(
+            "run_due",
+            "due_at",
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigId, primary_key=True, autoincrement=True))
+    tenant: str
+    kind: str
+    endpoint: str  # whose lane it is worked in just now
+    state: str
+    options: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    place: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    counts: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    steps: int = 0  # moves with every step: whoever holds an older number is late
+    began_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    due_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    moved_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    ended_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+    error: str = ""
+
+
+class Sighting(SQLModel, table=True):
+    """A record that a run saw; `held` is what it held, where that is not what its view says."""
+
+    __tablename__ = "sighting"
+    __table_args__ = (CLUSTERED,)
+
+    tenant: str = Field(primary_key=True)
+    run: int = Field(sa_column=Column(BigInteger, primary_key=True))
+    endpoint: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    held: Any = Field(default=None, sa_column=Column(Document))
+
+
+class Candidate(SQLModel, table=True):
+    """A CRM record that a contact without one may be: a person decides, and a refusal is remembered."""
+
+    __tablename__ = "candidate"
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    crm_id: str = Field(primary_key=True)
+    choice: str  # store.matches.Choice
+    found_by: str
+    shown: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class SegmentState(SQLModel, table=True):
+    """A label that a segment manages: when it is due, and how the last walk went.
+
+    `generation` moves with every chunk that Kirim accepted: the same chunk later is another request.
+    """
+
+    __tablename__ = "segment"
+    __table_args__ = (Index("segment_due", "tenant", "connection", "due_at"),)
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    due_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    generation: int = Field(sa_column=Column(BigInteger, nullable=False))
+    permitted: bool = False  # a person allowed the next walk to take the label from however many
+    done_at: datetime | None = Field(default=None, sa_column=Column(Instant))
+    told: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    error: str = ""
+
+
+class SegmentMember(SQLModel, table=True):
+    """A contact that has a segment's label from us, or is about to get or lose it."""
+
+    __tablename__ = "segment_member"
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    standing: str  # core.segments.Standing
+    since: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class PersonRow(SQLModel, table=True):
+    """A user that records belong to, as an endpoint names them."""
+
+    __tablename__ = "person"
+    __table_args__ = (Index("person_email", "tenant", "endpoint", "email"),)
+
+    tenant: str = Field(primary_key=True)
+    endpoint: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    email: str | None = None
+    name: str | None = None
+    active: bool = True
+    seen_at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class Planned(SQLModel, table=True):
+    """What a plan would write for one pair; and once a person approved of it, how far that came.
+
+    `fingerprint` tells whether what would be written now is still what was planned.
+    """
+
+    __tablename__ = "planned"
+    __table_args__ = (
+        Index("planned_due", "tenant", "connection", "not_before"),
+        Index("planned_run", "run", "kind", "kirim_id"),
+    )
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    run: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    fingerprint: str
+    state: str  # store.plans.State
+    item: Any = Field(default=None, sa_column=Column(Document))
+    not_before: datetime = Field(sa_column=Column(Instant, nullable=False))
+    attempts: int = 0
+    error: str = ""

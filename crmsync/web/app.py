@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from crmsync.errors import StoreError
 from crmsync.flows.intake import Intake
 from crmsync.store.database import Database
-from crmsync.web.hooks import BODY_LIMIT, Hooks, Receive, Scope, Send
+from crmsync.web.hooks import BODY_LIMIT, WORDS, Hooks, Receive, Scope, Send, address_of
 
 FRESH = 5.0
 """Seconds for which a commit vouches for the next one."""
@@ -101,8 +101,9 @@ class Site:
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
         """A delivery that lost its way, by a proxy perhaps, is not refused for good."""
-        answer = self.intake.unknown_path(request.scope["headers"])
-        if answer.status == 503:
-            return PlainTextResponse("unavailable", 503, {"retry-after": str(answer.retry_after)})
+        answer = self.intake.unknown_path(request.scope["headers"], address_of(request.scope))
+        if answer.retry_after is not None:
+            word = WORDS[answer.status].decode()
+            return PlainTextResponse(word, answer.status, {"retry-after": str(answer.retry_after)})
         assert isinstance(error, HTTPException)  # noqa: S101  it is registered for nothing else
         return PlainTextResponse("not_found", error.status_code, error.headers)

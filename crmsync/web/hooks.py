@@ -78,7 +78,7 @@ class Hooks:
         source = self._intake.find(tenant, name)
         headers = scope["headers"]
         if source is None:
-            return self._intake.unknown_path(headers), False
+            return self._intake.unknown_path(headers, address_of(scope)), False
         if scope["method"] == "GET" and b"hub.challenge" in scope["query_string"]:
             return self._intake.not_offered(source), False
         crash.point("hook.head")
@@ -128,6 +128,12 @@ class Hooks:
                 message = await receive()
         finally:
             self._held -= len(parts)
+
+
+def address_of(scope: Scope) -> str:
+    """Who is at the other end. Behind a proxy all are one: what a request says of its way there proves nothing."""
+    host, _ = scope.get("client") or ("", 0)
+    return str(host)
 
 
 def _announced(headers: list[tuple[bytes, bytes]]) -> int:

@@ -67,10 +67,12 @@ def test_every_key_of_crmsync_itself_says_what_it_is_for() -> None:
 def test_the_schema_tells_types_defaults_and_secrets() -> None:
     keys = {(key.path, key.connector): key for key in schema()}
 
+    key = keys["kirim.api_key", ""]
     token = keys["connections.<name>.access_token", "hubspot"]
     poll = keys["connections.<name>.poll_seconds", ""]
     level = keys["daemon.log.level", ""]
-    assert (token.type, token.default) == ("text, secret", None)
+    assert (key.type, key.default) == ("text, secret", None)
+    assert (token.type, token.default) == ("text, secret", "none")
     assert (poll.type, poll.default) == ("a whole number between 0 and 86400", "30")
     assert (level.type, level.default) == ("one of debug, info, warning, error", "info")
     assert keys["connections.<name>.portal_id", "hubspot"].doc.startswith("The account's id")

@@ -213,9 +213,9 @@ daemon:
         ("phone_number: phone", "metdata.tier: phone", [
             f"a.yaml:13: {FIELDS}.metdata.tier: is no field of a Kirim contact; did you mean metadata.tier?"
         ]),
-        ("phone_number: phone", "labels: phone", [
-            f"a.yaml:13: {FIELDS}.labels: is no field of a Kirim contact; known are phone_number, name, email,"
-            " acquisition_source, created_at, updated_at and metadata.<key>"
+        ("phone_number: phone", "shoe_size: phone", [
+            f"a.yaml:13: {FIELDS}.shoe_size: is no field of a Kirim contact; known are phone_number, name, email,"
+            " acquisition_source, labels, created_at, updated_at and metadata.<key>"
         ]),
         ("name: firstname", "name: phone", [
             f"a.yaml:14: {FIELDS}.name: the CRM field phone is already mapped on line 13"
@@ -227,9 +227,12 @@ daemon:
         ("name: firstname", "name:", [
             f"a.yaml:14: {FIELDS}.name: must be the CRM's field, or a mapping such as {{ crm: name, owner: crm }}"
         ]),
-        ("name: firstname", "name: {owner: crm}", [f"a.yaml:14: {FIELDS}.name.crm: is missing (the CRM's field)"]),
+        ("name: firstname", "name: {owner: crm}", [
+            f"a.yaml:14: {FIELDS}.name.crm: is missing (the CRM's field, or several that are one text:"
+            " `firstname + lastname`)"
+        ]),
         ("name: firstname", "name: {crm: firstname, owner: kirm}", [
-            f"a.yaml:14: {FIELDS}.name.owner: must be one of kirim, crm, found kirm; did you mean kirim?"
+            f"a.yaml:14: {FIELDS}.name.owner: must be one of kirim, crm, latest, union, found kirm; did you mean kirim?"
         ]),
         ("name: firstname", "name: {crm: firstname, ownr: crm}", [
             f"a.yaml:14: {FIELDS}.name.ownr: unknown key; did you mean owner?"

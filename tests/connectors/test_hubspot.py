@@ -17,7 +17,7 @@ from support.hubspot_spec import checked_hubspot
 
 from connectors.hubspot import HubSpot
 from crmsync.connector import Surroundings
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled, Unsupported
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.model import FieldType, Kind, Rate, Ref, Write, Written
 from crmsync.sandbox.emulator import Call, Exchange, Reply
 from crmsync.sandbox.faults import Fault
@@ -68,7 +68,7 @@ def budget() -> Notes:
 @pytest.fixture
 def hubspot(account: HubSpotEmulator, budget: Notes) -> Iterator[HubSpot]:
     connector = connect(account.url, budget)
-    connector.schema()
+    connector.fields(Kind.CONTACT)
     account.calls.clear()
     budget.taken.clear()
     yield connector
@@ -146,12 +146,6 @@ def test_properties_are_fields_with_types(account: HubSpotEmulator, hubspot: Hub
     assert fields["lifecyclestage"].type is FieldType.CHOICE
     assert "lead" in fields["lifecyclestage"].options
     assert (fields[KEY].unique, fields[KEY].writable, fields["createdate"].writable) == (True, True, False)
-
-
-def test_another_kind_is_unsupported(hubspot: HubSpot) -> None:
-    for call in (lambda: hubspot.fields(Kind.CONVERSATION), lambda: hubspot.upsert(Kind.CONVERSATION, [])):
-        with pytest.raises(Unsupported):
-            call()
 
 
 def test_preparing_makes_the_key_property_once(account: HubSpotEmulator, budget: Notes) -> None:
@@ -792,10 +786,13 @@ def test_a_cursor_of_another_feed_is_refused(hubspot: HubSpot) -> None:
 
 def test_the_configured_rate_replaces_the_documented_one() -> None:
     settings = HubSpot.Settings.model_validate({"access_token": "t", "requests_per_10s": 100})
+    oauth = {"client_id": "id", "client_secret": "s", "refresh_token": "r"}
 
+    assert HubSpot.Settings.model_validate(oauth).limits({"": HubSpot.rate})[""].requests == 110
     assert settings.limits({"": HubSpot.rate, **HubSpot.buckets}) == {
         "": Rate(100, 10, rolling=True),
         "search": Rate(5, 1, rolling=True),
+        "associations": Rate(100, 10, rolling=True),
     }
 
 

@@ -27,14 +27,17 @@ class Search:
 
     def __call__(self, place: Place) -> tuple[list[dict[str, Any]], bool]:
         tests = {"GTE": int.__ge__, "LT": int.__lt__, "GT": int.__gt__}
-        rules = [(rule["propertyName"], tests[rule["operator"]], int(rule["value"])) for rule in place.filters()]
+        rules = [
+            (rule["propertyName"], tests[rule["operator"]], int(rule["value"]))
+            for rule in place.filters("lastmodifieddate")
+        ]
         hits = [
             (id, time)
             for id, time in self.times.items()
             if id not in self.late
             and all(test(id if name == "hs_object_id" else time, value) for name, test, value in rules)
         ]
-        hits.sort(key=lambda hit: hit if place.order == "hs_object_id" else (hit[1], -hit[0]))
+        hits.sort(key=lambda hit: hit if place.order("lastmodifieddate") == "hs_object_id" else (hit[1], -hit[0]))
         return [row(*hit) for hit in hits[: self.page]], len(hits) > self.page
 
 
@@ -50,7 +53,7 @@ def walk(search: Search, place: Place, now: int, meanwhile: Any = None) -> tuple
         rows, more = search(place)
         seen |= {int(each["id"]): search.times[int(each["id"])] for each in rows}
         at = datetime.fromtimestamp(now / 1000, UTC) if now else None
-        following, more = place.after(rows, more, at, OVERLAP)
+        following, more = place.after(rows, "lastmodifieddate", more, at, OVERLAP)
         place = Place.read(str(following))
         assert place == following
         if not more:
@@ -147,4 +150,4 @@ def test_a_search_that_does_not_do_as_it_is_told_is_not_trusted(rows: list[tuple
     """Out of order, in circles, or empty with more to come: going on would skip or never end."""
     place = Place(floor=START, tied=tied)
     with pytest.raises(Retry):
-        place.after([row(*each) for each in rows], True, None, OVERLAP)
+        place.after([row(*each) for each in rows], "lastmodifieddate", True, None, OVERLAP)

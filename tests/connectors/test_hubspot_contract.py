@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from connectors.hubspot import HubSpot
 from crmsync.connector import Surroundings
 from crmsync.http import Unlimited
-from crmsync.model import Change, Fields, Kind, WebhookRequest
+from crmsync.model import CONTACT_LINK, Change, Fields, Kind, WebhookRequest
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.faults import Trouble as Wire
 from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator, Partial, sign
@@ -114,6 +115,72 @@ DELIVERIES = (
 )
 
 
+TICKET = Change(Kind.CONVERSATION, "555")
+TICKET_DELIVERIES = (
+    delivery(
+        "creation",
+        Change(Kind.CONVERSATION, "555", created=True),
+        subscriptionType="ticket.creation",
+        objectId=555,
+    ),
+    delivery(
+        "propertyChange",
+        Change(Kind.CONVERSATION, "555", seen={"subject": "Order"}),
+        subscriptionType="object.propertyChange",
+        objectTypeId="0-5",
+        objectId=555,
+        propertyName="subject",
+        propertyValue="Order",
+    ),
+    delivery(
+        "deletion",
+        Change(Kind.CONVERSATION, "555", deleted=True),
+        subscriptionType="ticket.deletion",
+        objectId=555,
+    ),
+    delivery("restore", TICKET, subscriptionType="object.restore", objectTypeId="0-5", objectId=555),
+    delivery(
+        "merge",
+        Change(Kind.CONVERSATION, "557"),
+        TICKET,
+        Change(Kind.CONVERSATION, "556"),
+        subscriptionType="ticket.merge",
+        objectId=555,
+        primaryObjectId=555,
+        mergedObjectIds=[556],
+        newObjectId=557,
+    ),
+    delivery(
+        "association",
+        TICKET,
+        subscriptionType="ticket.associationChange",
+        associationType="TICKET_TO_CONTACT",
+        fromObjectId=555,
+        toObjectId=1246965,
+        associationRemoved=False,
+    ),
+    delivery(
+        "association, from the other end",
+        TICKET,
+        subscriptionType="object.associationChange",
+        objectTypeId="0-1",
+        fromObjectTypeId="0-1",
+        toObjectTypeId="0-5",
+        fromObjectId=1246965,
+        toObjectId=555,
+        associationRemoved=True,
+    ),
+    delivery(
+        "association with a company",
+        subscriptionType="ticket.associationChange",
+        associationType="TICKET_TO_COMPANY",
+        fromObjectId=555,
+        toObjectId=7,
+    ),
+    delivery("company", subscriptionType="company.creation", objectId=7),
+)
+
+
 class HubSpotFake:
     """An emulated account, arranged as the kit wants it."""
 
@@ -129,31 +196,33 @@ class HubSpotFake:
     )
     hooks = Hooks((b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp"), secrets=len(SECRETS))
     secrets = (TOKEN, *SECRETS)
+    object = "contact"
+    key = "kirim_contact_id"
+    wanted = frozenset({"firstname", "company", "email", "phone", "createdate", "jobtitle", "lifecyclestage"})
 
     def __init__(self, partial: Partial) -> None:
         self.at: datetime | None = None
         behaviour = Behaviour(partial=partial)
         self.account = HubSpotEmulator(token=TOKEN, clock=self.now, behaviour=behaviour, client_secret=SECRETS[0])
-        self.account.properties.define("kirim_contact_id", unique=True)
+        self.table = self.account.tables[self.object]
+        self.table.properties.define(self.key, unique=True)
         self.account.start()
 
     def connect(self) -> HubSpot:
-        sample = self.sample
-        wanted = {sample.text, sample.other, "email", "phone", "createdate", "jobtitle", "lifecyclestage"}
         keys = {"access_token": TOKEN, "client_secrets": SECRETS, "base_url": self.account.url}
         settings = HubSpot.Settings.model_validate({**keys, "timeout_seconds": 0.4})
-        fields = {Kind.CONTACT: frozenset(wanted)}
-        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), fields, reach=LOOPBACK)
+        kind = self.sample.kind
+        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), {kind: self.wanted}, reach=LOOPBACK)
         connector = HubSpot(settings, around)
-        connector.schema()  # read before the first write in any case; the kit's faults are meant for the write
+        connector.fields(kind)  # read before the first write in any case; the kit's faults are meant for the write
         return connector
 
     def close(self) -> None:
         self.account.stop()
 
     def add(self, external_id: str | None, fields: Fields) -> str:
-        key = {"kirim_contact_id": external_id} if external_id else {}
-        return self.account.create_contact(**_texts(fields), **key)
+        key = {self.key: external_id} if external_id else {}
+        return self.account.create(self.object, **_texts(fields), **key)
 
     def edit(self, id: str, fields: Fields) -> None:
         self.account.edit(id, **_texts(fields))
@@ -162,7 +231,7 @@ class HubSpotFake:
         return self.account.get(id)
 
     def ids(self) -> Sequence[str]:
-        return list(self.account.all())
+        return list(self.account.all(self.object))
 
     def delete(self, id: str) -> None:
         self.account.archive(id)
@@ -171,10 +240,10 @@ class HubSpotFake:
         return self.account.merge(winner, loser)
 
     def hide(self, id: str) -> None:
-        self.account.index.remove(int(id))
+        self.table.index.remove(int(id))
 
     def show(self, id: str) -> None:
-        self.account.index.update(self.account.contacts.by_id[int(id)], 0)
+        self.table.index.update(self.table.records.by_id[int(id)], 0)
 
     def set_time(self, at: datetime) -> None:
         self.at = at
@@ -192,7 +261,7 @@ class HubSpotFake:
         as_date: bool = False,
     ) -> None:
         if isinstance(trouble, int):
-            echo = {"status": "error", "message": f"Bad: {json.dumps(self.account.all())} {TOKEN}"}
+            echo = {"status": "error", "message": f"Bad: {json.dumps(self.account.all(self.object))} {TOKEN}"}
             fault = Fault.error(trouble, after=retry_after, after_as_date=as_date, body=echo)
         else:
             fault = FAULTS[trouble]
@@ -217,6 +286,31 @@ class HubSpotFake:
 
 def _texts(fields: Fields) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in fields.items()}
+
+
+class TicketFake(HubSpotFake):
+    """The same for tickets. The kit knows no field that a new record must have, so that these need none."""
+
+    sample = Sample(
+        text="content",
+        other="subject",
+        read_only="createdate",
+        refused=("hs_ticket_priority", "no such priority"),
+        find_by="reply_to",
+        several_pages=450,
+        kind=Kind.CONVERSATION,
+    )
+    object = "ticket"
+    key = "kirim_conversation_id"
+    wanted = frozenset({"content", "subject", "createdate", "hs_ticket_priority", "reply_to", CONTACT_LINK})
+
+    def __init__(self, partial: Partial) -> None:
+        super().__init__(partial)
+        self.table.properties.define("reply_to")
+        self.table.records.of = replace(self.table.of, needs=())
+
+    def deliveries(self) -> Sequence[Delivery]:
+        return TICKET_DELIVERIES
 
 
 class TestHubSpot(ConnectorContract):
@@ -245,3 +339,10 @@ class TestHubSpotThatSaysNothing(HubSpotWrites):
     """One bad row leaves 207 with no results, and an error that cannot be traced."""
 
     partial = Partial.EMPTY
+
+
+class TestHubSpotTickets(ConnectorContract):
+    """Conversations are records like any other."""
+
+    def make_fake(self) -> HubSpotFake:
+        return TicketFake(Partial.MULTI_STATUS)

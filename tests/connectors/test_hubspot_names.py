@@ -185,7 +185,7 @@ def test_an_update_to_a_name_that_may_be_the_number_is_read_again(terse: HubSpot
     """Else the answer and the next reading would tell different values, and the pair would never come to rest."""
     hubspot = connect(terse, "firstname")
     id = terse.create_contact(firstname="Ana", phone=NUMBER, kirim_contact_id="ctc_1")
-    hubspot.schema()
+    hubspot.fields(Kind.CONTACT)
     terse.calls.clear()
 
     assert upsert(hubspot, {"firstname": "Bea"}, id).fields == {"firstname": "Bea"}
@@ -198,7 +198,7 @@ def test_an_update_to_a_name_that_may_be_the_number_is_read_again(terse: HubSpot
 def test_a_name_of_which_it_cannot_be_told_what_it_is_stays_unknown(terse: HubSpotEmulator) -> None:
     hubspot = connect(terse, "firstname")
     id = terse.create_contact(firstname="Ana", phone=NUMBER, kirim_contact_id="ctc_1")
-    hubspot.schema()
+    hubspot.fields(Kind.CONTACT)
     terse.faults.fail_next(1, Fault.error(503), "/crm/v3/objects/contacts/batch/read")
     record = upsert(hubspot, {"firstname": NUMBER}, id)
     hubspot.close()

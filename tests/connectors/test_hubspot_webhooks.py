@@ -17,7 +17,7 @@ from connectors.hubspot import HubSpot
 from crmsync.connector import Surroundings
 from crmsync.errors import BadPayload, BadSignature, Doubt
 from crmsync.http import Unlimited
-from crmsync.model import Change, Item, Kind, WebhookRequest
+from crmsync.model import CONTACT_LINK, Change, Item, Kind, WebhookRequest
 
 URL = "https://sync.example.com/hooks/acme/hubspot"
 PATH = "/hooks/acme/hubspot"
@@ -129,9 +129,31 @@ def test_a_signature_of_another_form_is_malformed(signature: bytes) -> None:
     assert doubt(with_headers(b"[]", signature)) is Doubt.MALFORMED
 
 
+def version_1(body: bytes = b"[]", secret: str = SECRET, signature: bytes | None = None) -> WebhookRequest:
+    """A request as legacy private apps send it."""
+    signed = hashlib.sha256(secret.encode() + body).hexdigest().encode()
+    return WebhookRequest("POST", PATH, ((b"x-hubspot-signature", signature or signed),), body, NOW)
+
+
 def test_older_signature_versions_are_no_signature() -> None:
-    headers = ((b"x-hubspot-signature", hashlib.sha256(SECRET.encode() + b"[]").hexdigest().encode()),)
-    assert doubt(WebhookRequest("POST", PATH, headers, b"[]", NOW)) is Doubt.MISSING
+    assert doubt(version_1()) is Doubt.MISSING
+
+
+def test_version_1_is_believed_where_the_settings_say_so() -> None:
+    hubspot = connector(signature_v1=True, client_secrets=[SECRET, NEXT_SECRET])
+
+    assert hubspot.verify(version_1(secret=NEXT_SECRET)) != hubspot.verify(version_1()) == LABEL
+    assert hubspot.verify(request()) == LABEL
+    assert doubt(version_1(secret="another"), hubspot) is Doubt.MISMATCH
+    assert doubt(version_1(signature=b"A" * 64), hubspot) is Doubt.MALFORMED
+    assert doubt(WebhookRequest("POST", PATH, (), b"[]", NOW), hubspot) is Doubt.MISSING
+
+
+def test_a_wrong_version_3_is_not_saved_by_version_1() -> None:
+    hubspot = connector(signature_v1=True)
+    headers = (*request(secret="another").headers, *version_1().headers)
+
+    assert doubt(WebhookRequest("POST", PATH, headers, b"[]", NOW), hubspot) is Doubt.MISMATCH
 
 
 def test_a_header_that_comes_twice_is_malformed() -> None:
@@ -232,6 +254,86 @@ def test_a_change_that_does_not_say_of_what_is_a_hint() -> None:
 def test_other_events_concern_no_record(kind: str) -> None:
     item = one({**EVENT, "subscriptionType": kind, "objectTypeId": "0-5"})
     assert (item.change, item.reason) == (None, "unmapped_type")
+
+
+def tickets(*wanted: str) -> HubSpot:
+    """A connector that keeps tickets."""
+    given_settings = HubSpot.Settings.model_validate({"access_token": "t", "client_secrets": [SECRET]})
+    kept = {Kind.CONVERSATION: frozenset(wanted)}
+    return HubSpot(given_settings, Surroundings("acme", "hubspot", URL, Unlimited(), kept))
+
+
+LINKED: dict[str, Any] = {
+    "subscriptionId": 31,
+    "occurredAt": 1795168800123,
+    "associationType": "TICKET_TO_CONTACT",
+    "fromObjectId": 555,
+    "toObjectId": 7,
+    "associationRemoved": False,
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"subscriptionType": "ticket.associationChange"},
+        {"subscriptionType": "contact.associationChange"},
+        {"subscriptionType": "object.associationChange", "objectTypeId": "0-1"},
+        {
+            "subscriptionType": "object.associationChange",
+            "associationType": "CONTACT_TO_TICKET",
+            "fromObjectId": 7,
+            "toObjectId": 555,
+        },
+        {
+            "subscriptionType": "object.associationChange",
+            "associationType": None,
+            "fromObjectTypeId": "0-1",
+            "toObjectTypeId": "0-5",
+            "fromObjectId": 7,
+            "toObjectId": 555,
+        },
+        {"subscriptionType": "ticket.associationChange", "associationType": None},
+    ],
+)
+def test_an_association_hints_at_its_ticket_from_whichever_end(said: dict[str, Any]) -> None:
+    item = one({**LINKED, **said}, tickets(CONTACT_LINK))
+
+    assert item.change == Change(Kind.CONVERSATION, "555")
+
+
+def test_associations_matter_only_where_they_are_kept() -> None:
+    event = {**LINKED, "subscriptionType": "ticket.associationChange"}
+
+    assert one(event, tickets("subject")).reason == "unmapped_field"
+    assert one({**event, "associationType": "TICKET_TO_COMPANY"}, tickets(CONTACT_LINK)).reason == "unmapped_type"
+
+
+def test_making_and_removing_an_association_are_two_events() -> None:
+    event = {**LINKED, "subscriptionType": "ticket.associationChange"}
+    others = [{**event, "associationRemoved": True}, {**event, "toObjectId": 8}, {**event, "fromObjectId": 556}]
+
+    assert len({one(each, tickets(CONTACT_LINK)).key for each in (event, *others)}) == 4
+
+
+@pytest.mark.parametrize("type_id", [[], {}, None, 7, "0-2"])
+def test_an_object_of_no_kind_we_know_is_no_ticket(type_id: object) -> None:
+    for verb in ("creation", "associationChange"):
+        event = {**EVENT, "subscriptionType": f"object.{verb}", "objectTypeId": type_id, "fromObjectTypeId": type_id}
+
+        assert one(event, tickets(CONTACT_LINK)).reason == "unmapped_type"
+
+
+def test_tickets_are_told_from_contacts() -> None:
+    hubspot = tickets("subject")
+    event = {**EVENT, "subscriptionType": "object.propertyChange", "propertyName": "subject", "objectTypeId": "0-5"}
+
+    change = one(event, hubspot).change
+    assert change == Change(Kind.CONVERSATION, "3000000007", seen={"subject": "ana@example.com"})
+    assert one({**event, "objectTypeId": "0-1"}, hubspot).reason == "unmapped_field"
+    assert one({**event, "subscriptionType": "ticket.deletion"}, hubspot).change == Change(
+        Kind.CONVERSATION, "3000000007", deleted=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from crmsync.errors import CrmsyncError, Retry
 from crmsync.flows import subscribing
 from crmsync.flows.subscribing import Made
 from crmsync.kirim.secrets import FileSecret, read_secrets_file, write_secrets_file
-from crmsync.kirim.subscription import CORE_EVENTS
+from crmsync.kirim.subscription import CORE_EVENTS, EVENT_LISTS
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.kirim import EVENTS, subscriptions
 from crmsync.store.database import Database
@@ -48,7 +48,7 @@ def test_the_first_secret_is_stored_at_once(house: Gatehouse, shown: str) -> Non
     assert (made.existed, made.secret) == (False, secret)
     assert secret.key == subscription.secret
     assert secret.id == (None if shown == "nowhere" else subscription.secrets[0].id)
-    assert subscription.events == (*CORE_EVENTS, "message.created")
+    assert subscription.events == EVENT_LISTS[0]
     assert stat.S_IMODE(house.secrets_file.stat().st_mode) == 0o600
     assert [path.name for path in house.secrets_file.parent.iterdir() if "subscribing" in path.name] == []
     assert len(house.received()) == 1
@@ -114,10 +114,7 @@ def test_whoever_dies_before_the_secret_is_stored_gets_it_the_next_time(
     assert [secret.key for secret in read_secrets_file(house.secrets_file)] == [subscription.secret]
 
 
-def test_an_answer_that_was_lost_makes_no_second_subscription(
-    house: Gatehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriptions, "EVENTS", (*EVENTS, "message.sent"))
+def test_an_answer_that_was_lost_makes_no_second_subscription(house: Gatehouse) -> None:
     house.kirim.faults.fail_next(1, Fault.reset(applied=True), method="POST")
     with pytest.raises(Retry):
         subscribe(house)
@@ -158,5 +155,5 @@ def test_a_repair_asks_for_everything_and_switches_on(house: Gatehouse, events: 
     made.status = "paused"
     repaired = subscribing.repair(house.kept, subscribe(house).subscription)
 
-    assert (made.status, set(made.events)) == ("active", {*CORE_EVENTS, "message.created"})
+    assert (made.status, set(made.events)) == ("active", set(EVENT_LISTS[0]))
     assert repaired.missing_events() == ()

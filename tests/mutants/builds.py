@@ -9,16 +9,15 @@ from __future__ import annotations
 from mutants.workshop import Mutant
 
 ALONE = "tests/flows/test_flow_tenants.py::test_a_tenant_lives_as_if_it_were_alone[sqlite]"
+TENANT = '        {}.c.tenant == bindparam("tenant"),\n'
 # what is left of a query without its tenant
-VIEW = "_view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.id.in_(some)"
+VIEW = '        _view.c.endpoint == bindparam("endpoint"),\n'
 ITEM = "_item.c.source == source, _item.c.key.in_(some)"
 DELIVERY = "\n            _delivery.c.source == source,\n            _delivery.c.state == DeliveryState.PENDING"
-CHANGE = "_due.c.connection == endpoint, _due.c.not_before <= now"
-DONE = """
-                _due.c.connection == endpoint,
-                _due.c.kind == bindparam("of_kind"),
-                _due.c.kirim_id == bindparam("of_id"),
-                _due.c.revision"""
+LINK = "_OWNERS = Lookup(select(_pair.c.crm_id, _pair.c.kirim_id).where(*_LINKED"
+CHANGE = '        _due.c.connection == bindparam("endpoint"),\n'
+DONE = "_LEAVE = Bulk(lambda insert: delete(_due).where("
+HINT = "_stale.c.endpoint == endpoint, _stale.c.not_before <= now"
 
 MUTANTS = (
     # nothing that was acknowledged is lost
@@ -93,8 +92,8 @@ MUTANTS = (
         "a record's attempt is counted after the work",
         "D7",
         "crmsync/store/pairs.py",
-        "    if counted:\n",
-        "    if False:\n",
+        "    _COUNT.run(",
+        "    0 and _COUNT.run(",
         ("tests/flows/test_flow_sync.py::test_a_pair_whose_starts_never_end_is_parked[sqlite]",),
     ),
     # every effect once
@@ -131,9 +130,9 @@ MUTANTS = (
     Mutant(
         "a contact is made without a look whether it is there",
         "C6",
-        "crmsync/flows/sync.py",
-        "work for work in works if work.crm is None and",
-        "work for work in works if False and",
+        "crmsync/flows/gathering.py",
+        "if work.crm is None and not work.waits and",
+        "if False and not work.waits and",
         ("tests/flows/test_flow_ambiguous.py::test_a_create_without_an_answer_is_looked_up_before_another[sqlite]",),
     ),
     # nothing goes in circles, nothing goes backwards
@@ -157,8 +156,8 @@ MUTANTS = (
         "only one spelling is agreed on",
         "C3",
         "crmsync/core/decide.py",
-        "if step.to is Side.KIRIM else Agreed(step.value, held)",
-        "if step.to is Side.KIRIM else Agreed(step.value, step.value)",
+        "base[name] = Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))",
+        "base[name] = Agreed(step.value, step.value)",
         (
             "tests/core/test_decide.py::test_what_a_platform_makes_of_a_value_counts_as_agreement_and_is_told",
             "tests/core/test_decide_properties.py::test_deciding_again_after_the_answers_writes_nothing",
@@ -168,7 +167,7 @@ MUTANTS = (
         "values are compared as they are spelt",
         "C3",
         "crmsync/core/decide.py",
-        "        return canonical(rule.type, value, rules.region)\n",
+        "        return canonical(self.rule.type, value, self.rules.region)\n",
         "        return value\n",
         ("tests/core/test_decide.py::test_a_set_is_the_same_in_any_order",),
     ),
@@ -176,8 +175,8 @@ MUTANTS = (
         "the last writer wins",
         "C2",
         "crmsync/core/decide.py",
-        "    return _write(rule, Why.RESTORED, owner.other, kirim, crm)\n",
-        "    return _write(rule, Why.RESTORED, owner, kirim, crm)\n",
+        "    return case.write(Why.RESTORED, owner.other)\n",
+        "    return case.write(Why.RESTORED, owner)\n",
         ("tests/core/test_decide_properties.py::test_only_seeding_writes_to_the_side_that_owns_the_field",),
     ),
     Mutant(
@@ -203,9 +202,17 @@ MUTANTS = (
         "what is not known is empty",
         "C7",
         "crmsync/core/decide.py",
-        "    crm = pair.crm.get(rule.crm, base.crm if base else _UNKNOWN)\n",
-        "    crm = pair.crm.get(rule.crm)\n",
+        "        crm = base.crm if base else UNKNOWN\n",
+        "        crm = None\n",
         ("tests/core/test_decide_properties.py::test_nothing_is_cleared_without_a_base_and_nothing_by_what_is_absent",),
+    ),
+    Mutant(
+        "a change during a write is taken for written",
+        "C1",
+        "crmsync/store/pairs.py",
+        '_due.c.revision == bindparam("at_revision")',
+        '_due.c.revision >= bindparam("at_revision")',
+        ("tests/store/test_pairs.py::test_ending_removes_only_the_revision_that_was_taken[sqlite]",),
     ),
     Mutant(
         "a hint during a reading is taken for read",
@@ -217,11 +224,23 @@ MUTANTS = (
     ),
     # one turn, one batch, one feed
     Mutant(
+        "the cursor is saved before its rows",
+        "F5",
+        "crmsync/flows/poll.py",
+        "    def store(tx: Connection) -> None:\n",
+        """\
+    database.write(lambda tx: cursors.save(tx, tenant.id, endpoint, feed, page.cursor, more=page.more, now=now))
+
+    def store(tx: Connection) -> None:
+""",
+        ("tests/flows/test_flow_poll.py::test_a_page_that_could_not_be_stored_is_read_again[sqlite]",),
+    ),
+    Mutant(
         "one refused record refuses its batch",
         "F4",
         "crmsync/connector.py",
-        "        if len(writes) == 1:\n            return [refused]\n",
-        "        return [refused] * len(writes)\n",
+        "        if len(rows) == 1:\n            return [refused]\n",
+        "        return [refused] * len(rows)\n",
         (
             "tests/flows/test_flow_sync.py::test_one_record_that_is_refused_delays_only_itself[sqlite]",
             "tests/connectors/test_hubspot.py::test_an_unnamed_refusal_is_narrowed_down_to_its_row",
@@ -279,10 +298,13 @@ MUTANTS = (
     *(
         Mutant(f"another tenant's {what}", "S3", f"crmsync/store/{file}", old, new, (ALONE,))
         for what, file, old, new in (
-            ("views are ours", "records.py", "_view.c.tenant == tenant, " + VIEW, VIEW),
+            ("views are ours", "records.py", TENANT.format("_view") + VIEW, VIEW),
             ("items are seen", "deliveries.py", "_item.c.tenant == tenant, " + ITEM, ITEM),
             ("deliveries are ours", "deliveries.py", "_delivery.c.tenant == tenant," + DELIVERY, DELIVERY),
-            ("changes are due", "pairs.py", "_due.c.tenant == tenant, " + CHANGE, CHANGE),
+            ("links are ours", "pairs.py", LINK, LINK + "[1:]"),
+            ("changes are due", "pairs.py", TENANT.format("_due") + CHANGE, CHANGE),
+            ("changes are done", "pairs.py", DONE + "_of(_due)", DONE + "*_of(_due).clauses[1:]"),
+            ("hints are followed", "stale.py", "_stale.c.tenant == tenant, " + HINT, HINT),
         )
     ),
 )

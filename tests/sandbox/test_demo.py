@@ -134,14 +134,14 @@ class World:
     def sync_creates(self, id: str) -> str:
         held = {field.crm: value for field in FIELDS if (value := in_kirim(self.kirim)[id][field.kirim])}
         contact = self.hubspot.contacts.create({**held, EXTERNAL_ID: id}, Source("INTEGRATION", "1"))
-        self.hubspot._record("create", contact, {**held, EXTERNAL_ID: id}, tuple(held), None)
+        self.hubspot.applied("contact", "create", contact, {**held, EXTERNAL_ID: id}, tuple(held), None)
         return str(contact.id)
 
     def sync_writes_hubspot(self, **properties: str) -> None:
         contact = self.hubspot.contacts.find(self.record)
         assert contact is not None
         changed = self.hubspot.contacts.update(contact, properties, Source("INTEGRATION", "1"))
-        self.hubspot._record("update", contact, properties, changed, None)
+        self.hubspot.applied("contact", "update", contact, properties, changed, None)
 
     def sync_writes_kirim(self, **fields: object) -> None:
         contact = self.kirim.workspace.contacts.by_id[self.id]
@@ -240,7 +240,7 @@ def test_a_second_record_and_a_record_from_nowhere_are_duplicates(world: World) 
     assert world.verdict().duplicates == 0
 
     contact = world.hubspot.contacts.create({"firstname": "From nowhere"}, Source("INTEGRATION", "1"))
-    world.hubspot._record("create", contact, {"firstname": "From nowhere"}, ("firstname",), None)
+    world.hubspot.applied("contact", "create", contact, {"firstname": "From nowhere"}, ("firstname",), None)
     verdict = world.verdict()
 
     assert verdict.duplicates == 1

@@ -170,7 +170,7 @@ def test_sqlite_promises_what_it_commits(sqlite):
         names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
 
-    assert sqlite.write(settings) == ["wal", 2, 1, 1000]
+    assert sqlite.write(settings) == ["wal", 2, 1, 8000]
 
 
 def test_sqlite_files_are_for_their_owner_alone(sqlite, sqlite_url):

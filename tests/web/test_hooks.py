@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from web_server import Running, read_reply, read_to_end
 
-from crmsync.flows.intake import Intake, Source, carries
+from crmsync.flows.intake import STRAYS, Intake, Source, carries
 from crmsync.kirim.signature import Secret, sign, verify
 from crmsync.model import Rate
 from crmsync.store.database import Database
@@ -243,6 +243,17 @@ def test_a_path_that_is_not_there_is_final_for_strangers_only(sqlite_node, path)
     assert sqlite_node.post(signed(), path=path).status == 503
     assert sqlite_node.post(path=path).status == 404
     assert sqlite_node.counted() == {"unknown_path": 1, "not_found": 1}
+
+
+def test_an_address_that_tries_many_paths_is_put_off_whoever_it_is(sqlite_node):
+    tried = [sqlite_node.post(signed() if even else {}, path=f"/hooks/acme/{even}") for even in [False, True] * 40]
+
+    answered = [reply.status for reply in tried]
+    assert set(answered[: STRAYS.requests]) == {404, 503}
+    assert answered[-1] == 429
+    assert int(tried[-1].headers["retry-after"]) > 0
+    assert sqlite_node.post(signed(), path="/nowhere").status == 429
+    assert sqlite_node.post(signed()).status == 200  # a path that is there is not closed by that
 
 
 def test_the_names_of_a_path_may_be_quoted(sqlite_node):

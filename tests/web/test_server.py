@@ -1,9 +1,11 @@
 """Sockets: where the server listens, who may, and how it ends."""
 
+import contextlib
 import socket
+import threading
 
 import pytest
-from web_server import Running
+from web_server import Running, read_reply, read_to_end
 
 from crmsync.errors import ConfigError
 from crmsync.web import server
@@ -72,3 +74,68 @@ def test_the_server_leaves_signals_to_whoever_composed_the_process():
     before = signal.getsignal(signal.SIGTERM)
     with Running(application):
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+# The end
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+def test_a_request_on_a_connection_that_idled_is_answered_and_told_that_it_is_the_last():
+    told = threading.Event()
+    with Running(application, draining=told.set) as running, running.connect() as connection:
+        connection.sendall(REQUEST)
+        assert "connection" not in read_reply(connection, "GET").headers
+        running.begin_to_stop()
+        assert told.wait(10)
+        while True:  # the server looks up a few times a second
+            connection.sendall(REQUEST)
+            reply = read_reply(connection, "GET")
+            assert reply.status == 200
+            if reply.headers.get("connection") == "close":
+                break
+        assert read_to_end(connection) == b""
+
+
+def test_who_was_connected_and_not_yet_accepted_is_answered(monkeypatch):
+    blocked, go_on = threading.Event(), threading.Event()
+    waited = server._Server._emptied
+
+    async def busy(self, seconds):
+        await waited(self, seconds)
+        blocked.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(server._Server, "_emptied", busy)
+    with Running(application) as running:
+        running.begin_to_stop()
+        assert blocked.wait(10)  # about to close the listening socket, and too busy to accept
+        connections = [running.connect() for _ in range(50)]
+        for connection in connections:
+            connection.sendall(REQUEST)
+        go_on.set()
+        for connection in connections:
+            assert read_reply(connection, "GET").headers["connection"] == "close"
+            connection.close()
+
+
+def test_the_rest_of_a_head_is_waited_for():
+    told = threading.Event()
+    with Running(application, draining=told.set) as running, running.connect() as connection:
+        connection.sendall(REQUEST[:20])
+        running.begin_to_stop()
+        assert told.wait(10)
+        with contextlib.suppress(ConnectionError):
+            while True:  # until it no longer listens
+                running.connect().close()
+        connection.sendall(REQUEST[20:])
+        assert read_reply(connection, "GET").status == 200
+
+
+def test_who_says_nothing_does_not_hold_up_the_end():
+    with Running(application) as running, running.connect() as connection:
+        running.begin_to_stop()
+        assert read_to_end(connection) == b""
+        running.wait()
+        with pytest.raises(ConnectionRefusedError):
+            running.connect()

@@ -42,6 +42,14 @@ class Behaviour:
     shuffle_results: bool = True
     """Batch results come in any order: HubSpot promises none."""
     respelling: Respelling = field(default_factory=Respelling)
+    associations_follow_merges: bool = True
+    """Whether an association may be made with the old id of a merged record."""
+    association_page: int = 500
+    """How many associations of one record an answer holds."""
+    webhook_generic: bool = False
+    """Events of the generic family: `object.creation` rather than `contact.creation`."""
+    webhook_version_1: bool = False
+    """Signed as for a legacy private app: version 1, without a time."""
     webhook_duplicates: float = 0.0
     webhook_disorder: float = 0.0
     webhook_delay: float = 0.02

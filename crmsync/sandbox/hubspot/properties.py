@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -30,6 +30,7 @@ class Property:
     read_only: bool = False
     options: tuple[str, ...] = ()
     built_in: bool = True
+    external: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     def complaint(self, text: str) -> tuple[str, str] | None:
@@ -59,7 +60,7 @@ class Property:
             ],
             "displayOrder": -1,
             "calculated": False,
-            "externalOptions": False,
+            "externalOptions": self.external,
             "archived": False,
             "hasUniqueValue": self.unique,
             "hidden": False,
@@ -75,34 +76,13 @@ class Property:
         return {**shown, **self.raw}
 
 
-_STAGES = ("subscriber", "lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer", "other")
-_BUILT_IN = (
-    Property("email", "Email", unique=True),
-    Property("firstname", "First Name"),
-    Property("lastname", "Last Name"),
-    Property("phone", "Phone Number", field_type="phonenumber"),
-    Property("mobilephone", "Mobile Phone Number", field_type="phonenumber"),
-    Property("hs_whatsapp_phone_number", "WhatsApp Phone Number", field_type="phonenumber"),
-    Property("company", "Company Name"),
-    Property("jobtitle", "Job Title"),
-    Property("city", "City"),
-    Property("country", "Country/Region"),
-    Property("website", "Website URL"),
-    Property("lifecyclestage", "Lifecycle Stage", "enumeration", "radio", options=_STAGES),
-    Property("createdate", "Create Date", "datetime", "date", read_only=True),
-    Property("lastmodifieddate", "Last Modified Date", "datetime", "date", read_only=True),
-    Property("hs_object_id", "Record ID", "number", "number", unique=True, read_only=True),
-    Property("hs_merged_object_ids", "Merged record IDs", read_only=True),
-)
-
-
 class Properties:
-    """The definitions and groups of contacts."""
+    """The definitions and groups of one kind of object."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], built_in: Iterable[Property], group: str) -> None:
         self._now = now
-        self._defined = {known.name: known for known in _BUILT_IN}
-        self._groups = {"contactinformation": "Contact information"}
+        self._defined = {known.name: known for known in built_in}
+        self._groups = {group: group}
         self._unique = self._find_unique()
 
     def get(self, name: str) -> Property | None:
@@ -124,16 +104,16 @@ class Properties:
     # -- REST
 
     def list_all(self, call: Call) -> Reply:
-        """GET /crm/v3/properties/contacts"""
+        """GET /crm/v3/properties/{object}"""
         return Reply(200, {"results": [known.to_json() for known in self._defined.values()]})
 
     def read(self, call: Call) -> Reply:
-        """GET /crm/v3/properties/contacts/{name}"""
+        """GET /crm/v3/properties/{object}/{name}"""
         known = self._defined.get(call.params["name"])
         return Reply(200, known.to_json()) if known else self._unknown(call.params["name"])
 
     def create(self, call: Call) -> Reply:
-        """POST /crm/v3/properties/contacts"""
+        """POST /crm/v3/properties/{object}"""
         asked = call.json()
         if complaint := self._refused(asked):
             return complaint
@@ -153,7 +133,7 @@ class Properties:
         return Reply(201, made.to_json())
 
     def delete(self, call: Call) -> Reply:
-        """DELETE /crm/v3/properties/contacts/{name}"""
+        """DELETE /crm/v3/properties/{object}/{name}"""
         known = self._defined.get(call.params["name"])
         if known is not None and known.built_in:
             return _error(400, "VALIDATION_ERROR", f"{known.name} cannot be archived")
@@ -162,11 +142,11 @@ class Properties:
         return Reply(204)
 
     def list_groups(self, call: Call) -> Reply:
-        """GET /crm/v3/properties/contacts/groups"""
+        """GET /crm/v3/properties/{object}/groups"""
         return Reply(200, {"results": [self._group(name) for name in self._groups]})
 
     def create_group(self, call: Call) -> Reply:
-        """POST /crm/v3/properties/contacts/groups"""
+        """POST /crm/v3/properties/{object}/groups"""
         asked = call.json()
         if asked["name"] in self._groups:
             return _error(409, "OBJECT_ALREADY_EXISTS", f"Group '{asked['name']}' already exists.")

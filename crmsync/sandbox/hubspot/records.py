@@ -1,6 +1,6 @@
-"""The contacts of an emulated HubSpot account: what they hold, what is refused, and what each write changes.
+"""The records of an emulated HubSpot account: what they hold, what is refused, and what each write changes.
 
-Knows nothing of HTTP. A refused write raises `Invalid` or `Conflict` and changes nothing.
+Knows nothing of HTTP. A refused write raises `Problem` and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from crmsync.sandbox.hubspot.objects import ObjectType
 from crmsync.sandbox.hubspot.properties import Properties, Property
 
-NAME_PROPERTIES = ("email", "firstname", "lastname")
-DERIVED = frozenset({"createdate", "lastmodifieddate", "hs_object_id", "hs_merged_object_ids"})
 LONGEST_VALUE = 65_536
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
@@ -58,6 +57,10 @@ def invalid(complaints: Iterable[tuple[str, str, str]], portal_id: int) -> Probl
     return Problem(400, "VALIDATION_ERROR", f"Property values were not valid: {json.dumps(listed)}", errors=errors)
 
 
+Judge = Callable[[Mapping[str, str], Mapping[str, str]], list[tuple[str, str, str]]]
+"""Says what is wrong with a record's values beyond their types, from those it holds and those that are written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Who made a change, in the words of HubSpot's webhooks."""
@@ -67,7 +70,7 @@ class Source:
 
 
 @dataclass(slots=True)
-class Contact:
+class Record:
     """One record. `history` has every value a property had, newest first."""
 
     id: int
@@ -89,7 +92,8 @@ class Happening:
     """Something that webhooks report."""
 
     type: str
-    contact: Contact
+    of: ObjectType
+    record: Record
     source: Source
     at: datetime
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -120,42 +124,45 @@ def iso(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-class Contacts:
-    """Every record by id, in the order of the ids, with the index that uniqueness needs."""
+class Records:
+    """Every record of one kind by id, in the order of the ids, with the index that uniqueness needs."""
 
     def __init__(
         self,
+        of: ObjectType,
         properties: Properties,
         respelling: Respelling,
         now: Callable[[], datetime],
         notify: Callable[[Happening], None],
         *,
-        first_id: int = 1001,
+        judge: Judge,
         portal_id: int = 0,
     ) -> None:
+        self.of = of
         self.properties = properties
         self.respelling = respelling
-        self.by_id: dict[int, Contact] = {}
+        self.by_id: dict[int, Record] = {}
         self.aliases: dict[int, int] = {}
         self.merge_keeps_primary = False
         self.archived_keeps_unique = False
         self._now = now
         self._notify = notify
-        self._next_id = first_id
+        self._judge = judge
+        self._next_id = of.first_id
         self._portal_id = portal_id
         self._unique: dict[tuple[str, str], int] = {}
-        self._untouched: dict[int, Contact | None] | None = None
+        self._untouched: dict[int, Record | None] | None = None
 
     # -- finding
 
-    def find(self, key: str, id_property: str | None = None) -> Contact | None:
+    def find(self, key: str, id_property: str | None = None) -> Record | None:
         """A record by id (also one that was merged away), or by a unique property; archived ones too."""
         if id_property in (None, "", "hs_object_id"):
             return self._by_number(key)
         number = self._unique.get((id_property or "", _folded(key)))
         return None if number is None else self.by_id.get(number)
 
-    def _by_number(self, key: str) -> Contact | None:
+    def _by_number(self, key: str) -> Record | None:
         if not key.isdecimal():
             return None
         number = int(key)
@@ -163,9 +170,9 @@ class Contacts:
             number = self.aliases[number]
         return self.by_id.get(number)
 
-    def live(self) -> list[Contact]:
+    def live(self) -> list[Record]:
         """Records that are not archived, by id."""
-        return [contact for contact in self.by_id.values() if not contact.archived]
+        return [record for record in self.by_id.values() if not record.archived]
 
     @property
     def rehearsing(self) -> bool:
@@ -189,59 +196,64 @@ class Contacts:
 
     # -- writing
 
-    def create(self, values: Mapping[str, Any], source: Source) -> Contact:
+    def create(self, values: Mapping[str, Any], source: Source) -> Record:
         """A new record. Raises `Problem`."""
         stored = self._checked(values, None)
-        if not any(stored.get(name) for name in NAME_PROPERTIES):
-            raise Problem(
-                400, "VALIDATION_ERROR", f"At least one of these properties must be set: {', '.join(NAME_PROPERTIES)}"
-            )
+        self._check_needs(stored)
         now = self._now()
-        contact = Contact(self._new_id(), {}, now, now)
-        self.by_id[contact.id] = contact
+        record = Record(self._new_id(), {}, now, now)
+        self.by_id[record.id] = record
         if self._untouched is not None:
-            self._untouched[contact.id] = None
-        self._notify(Happening("creation", contact, source, now, {"changeFlag": "CREATED"}))
-        self._store(contact, {name: value for name, value in stored.items() if value}, source)
-        return contact
+            self._untouched[record.id] = None
+        self._notify(Happening("creation", self.of, record, source, now, {"changeFlag": "CREATED"}))
+        values = {**dict(self.of.defaults), **stored}
+        self._store(record, {name: value for name, value in values.items() if value}, source)
+        return record
 
-    def update(self, contact: Contact, values: Mapping[str, Any], source: Source) -> tuple[str, ...]:
+    def update(self, record: Record, values: Mapping[str, Any], source: Source) -> tuple[str, ...]:
         """Sets properties; an empty string clears. Returns the names that changed. Raises `Problem`."""
-        stored = self._checked(values, contact)
-        changed = {name: value for name, value in stored.items() if contact.properties.get(name, "") != value}
-        self._store(contact, changed, source)
+        stored = self._checked(values, record)
+        changed = {name: value for name, value in stored.items() if record.properties.get(name, "") != value}
+        self._store(record, changed, source)
         return tuple(changed)
 
-    def archive(self, contact: Contact, source: Source) -> None:
+    def archive(self, record: Record, source: Source) -> None:
         """Puts a record into the recycle bin."""
-        if contact.archived:
+        if record.archived:
             return
-        contact.archived_at = self._now()
+        record.archived_at = self._now()
         if not self.archived_keeps_unique:
-            self._release(contact)
-        self._notify(Happening("deletion", contact, source, contact.archived_at, {"changeFlag": "DELETED"}))
+            self._release(record)
+        self._notify(Happening("deletion", self.of, record, source, record.archived_at, {"changeFlag": "DELETED"}))
 
-    def erase(self, contact: Contact, source: Source) -> None:
+    def restore(self, record: Record, source: Source) -> None:
+        """Takes a record out of the recycle bin."""
+        if record.archived:
+            record.archived_at = None
+            self._claim(record)
+            self._notify(Happening("restore", self.of, record, source, self._now(), {"changeFlag": "CREATED"}))
+
+    def erase(self, record: Record, source: Source) -> None:
         """Removes a record for good."""
-        self._release(contact)
-        del self.by_id[contact.id]
-        self._notify(Happening("privacyDeletion", contact, source, self._now()))
+        self._release(record)
+        del self.by_id[record.id]
+        self._notify(Happening("privacyDeletion", self.of, record, source, self._now()))
 
-    def merge(self, primary: Contact, other: Contact, source: Source) -> Contact:
+    def merge(self, primary: Record, other: Record, source: Source) -> Record:
         """Merges two records; the primary's values win. By default the survivor gets a new id."""
         moved = {
             name: value
             for name, value in other.properties.items()
-            if name not in DERIVED and not primary.properties.get(name)
+            if name not in self.of.derived and not primary.properties.get(name)
         }
-        for contact in (primary, other):
-            self._release(contact)
+        for record in (primary, other):
+            self._release(record)
         # The other record's value of a unique property is lost where the primary has one (facts, section 13).
         values = {**primary.properties, **moved}
         now = self._now()
         number = primary.id if self.merge_keeps_primary else self._new_id()
         absorbed = [n for n in (primary.id, other.id, *primary.absorbed, *other.absorbed) if n != number]
-        survivor = Contact(number, {}, primary.created_at, now, None, absorbed, primary.history)
+        survivor = Record(number, {}, primary.created_at, now, None, absorbed, primary.history)
         for gone in (primary.id, other.id):
             del self.by_id[gone]
             if gone != number:
@@ -249,12 +261,13 @@ class Contacts:
         self.by_id[number] = survivor
         if number == primary.id:
             self.by_id = dict(sorted(self.by_id.items()))
-        survivor.properties = {name: value for name, value in values.items() if name not in DERIVED}
+        survivor.properties = {name: value for name, value in values.items() if name not in self.of.derived}
         self._claim(survivor)
         self._stamp(survivor)
         self._notify(
             Happening(
                 "merge",
+                self.of,
                 survivor,
                 source,
                 now,
@@ -270,11 +283,21 @@ class Contacts:
 
     # -- inside
 
+    def _check_needs(self, stored: Mapping[str, str]) -> None:
+        """A new record has everything that a new record needs. Raises `Problem`."""
+        choices = self.of.needs_one_of
+        if choices and not any(stored.get(name) for name in choices):
+            said = f"At least one of these properties must be set: {', '.join(choices)}"
+            raise Problem(400, "VALIDATION_ERROR", said)
+        if missing := [name for name in self.of.needs if not stored.get(name)]:
+            said = f"Error creating {self.of.name.upper()}. Some required properties were not set."
+            raise Problem(400, "VALIDATION_ERROR", said, context={"properties": missing})
+
     def _new_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
 
-    def _checked(self, values: Mapping[str, Any], contact: Contact | None) -> dict[str, str]:
+    def _checked(self, values: Mapping[str, Any], record: Record | None) -> dict[str, str]:
         """The values as they would be stored. Raises `Problem` for what HubSpot refuses."""
         complaints: list[tuple[str, str, str]] = []
         stored: dict[str, str] = {}
@@ -284,73 +307,75 @@ class Contacts:
                 complaints.append((name, *complaint))
                 continue
             stored[name] = self.respelling.apply(name, _text(value))
-        complaints += self._taken(stored, contact)
+        complaints += self._judge({} if record is None else record.properties, stored)
+        complaints += self._taken(stored, record)
         if complaints:
             raise invalid(complaints, self._portal_id)
-        self._refuse_second_email(stored, contact)
+        self._refuse_second_email(stored, record)
         return stored
 
-    def _taken(self, stored: Mapping[str, str], contact: Contact | None) -> list[tuple[str, str, str]]:
+    def _taken(self, stored: Mapping[str, str], record: Record | None) -> list[tuple[str, str, str]]:
         return [
             (name, "CONFLICTING_UNIQUE_VALUE", f"{holder} already has that value.")
             for name, value in stored.items()
-            if name != "email" and (holder := self._holder(name, value, contact)) is not None
+            if name != "email" and (holder := self._holder(name, value, record)) is not None
         ]
 
-    def _refuse_second_email(self, stored: Mapping[str, str], contact: Contact | None) -> None:
-        holder = self._holder("email", stored.get("email", ""), contact)
+    def _refuse_second_email(self, stored: Mapping[str, str], record: Record | None) -> None:
+        holder = self._holder("email", stored.get("email", ""), record)
         if holder is not None:
             raise Problem(409, "CONFLICT", f"Contact already exists. Existing ID: {holder}")
 
-    def _holder(self, name: str, value: str, contact: Contact | None) -> int | None:
+    def _holder(self, name: str, value: str, record: Record | None) -> int | None:
         """Whose the unique value is already, if it is another record's."""
         if not value or not self.properties.is_unique(name):
             return None
         holder = self._unique.get((name, _folded(value)))
-        return None if contact is not None and holder == contact.id else holder
+        return None if record is not None and holder == record.id else holder
 
-    def _store(self, contact: Contact, changed: Mapping[str, str], source: Source) -> None:
-        if self._untouched is not None and contact.id not in self._untouched:
-            self._untouched[contact.id] = deepcopy(contact)
-        self._release(contact)
-        contact.updated_at = max(self._now(), contact.updated_at)
+    def _store(self, record: Record, changed: Mapping[str, str], source: Source) -> None:
+        if self._untouched is not None and record.id not in self._untouched:
+            self._untouched[record.id] = deepcopy(record)
+        self._release(record)
+        record.updated_at = max(self._now(), record.updated_at)
         for name, value in changed.items():
             if value:
-                contact.properties[name] = value
+                record.properties[name] = value
             else:
-                contact.properties.pop(name, None)
-            entry = {"value": value, "timestamp": iso(contact.updated_at)}
+                record.properties.pop(name, None)
+            entry = {"value": value, "timestamp": iso(record.updated_at)}
             who = {"sourceType": source.change_source, "sourceId": source.source_id}
-            contact.history.setdefault(name, []).insert(0, {**entry, **who})
-        self._claim(contact)
-        self._stamp(contact)
+            record.history.setdefault(name, []).insert(0, {**entry, **who})
+        self._claim(record)
+        self._stamp(record)
         for name, value in changed.items():
             self._notify(
                 Happening(
                     "propertyChange",
-                    contact,
+                    self.of,
+                    record,
                     source,
-                    contact.updated_at,
+                    record.updated_at,
                     {"propertyName": name, "propertyValue": value},
                 )
             )
 
-    def _stamp(self, contact: Contact) -> None:
-        contact.properties["createdate"] = iso(contact.created_at)
-        contact.properties["lastmodifieddate"] = iso(contact.updated_at)
-        contact.properties["hs_object_id"] = str(contact.id)
-        if contact.absorbed:
-            contact.properties["hs_merged_object_ids"] = ";".join(map(str, contact.absorbed))
+    def _stamp(self, record: Record) -> None:
+        record.properties[self.of.created] = iso(record.created_at)
+        record.properties[self.of.modified] = iso(record.updated_at)
+        record.properties["hs_object_id"] = str(record.id)
+        if record.absorbed:
+            record.properties["hs_merged_object_ids"] = ";".join(map(str, record.absorbed))
 
-    def _claim(self, contact: Contact) -> None:
+    def _claim(self, record: Record) -> None:
         for name in self.properties.unique_names():
-            if value := contact.properties.get(name):
-                self._unique[name, _folded(value)] = contact.id
+            if value := record.properties.get(name):
+                self._unique[name, _folded(value)] = record.id
 
-    def _release(self, contact: Contact) -> None:
+    def _release(self, record: Record) -> None:
         for name in self.properties.unique_names():
-            key = (name, _folded(contact.properties.get(name, "")))
-            if self._unique.get(key) == contact.id:
+            key = (name, _folded(record.properties.get(name, "")))
+            if self._unique.get(key) == record.id:
                 del self._unique[key]
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from crmsync.sandbox.hubspot.properties import Properties
-from crmsync.sandbox.hubspot.records import Contact, Problem
+from crmsync.sandbox.hubspot.records import Problem, Record
 
 MOST_HITS = 10_000
 LARGEST_PAGE = 200
@@ -39,9 +39,9 @@ class Index:
         self._rows: dict[int, Row] = {}
         self._late: deque[tuple[datetime, int, Row]] = deque()
 
-    def update(self, contact: Contact, lag: float) -> None:
+    def update(self, record: Record, lag: float) -> None:
         """Takes note of a record's present state, visible after `lag` seconds."""
-        self._late.append((self._now() + timedelta(seconds=lag), contact.id, dict(contact.properties)))
+        self._late.append((self._now() + timedelta(seconds=lag), record.id, dict(record.properties)))
 
     def remove(self, number: int) -> None:
         """A record that is archived or gone is never found again, not even by what is still to be indexed."""

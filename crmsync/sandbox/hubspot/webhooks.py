@@ -34,6 +34,11 @@ def sign(secret: str, method: str, url: str, body: bytes, timestamp: str) -> str
     return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest()).decode()
 
 
+def sign_version_1(secret: str, body: bytes) -> str:
+    """The value of X-HubSpot-Signature that a legacy private app sends."""
+    return hashlib.sha256(secret.encode() + body).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
     """One event for which the receiver answered 2xx."""
@@ -82,20 +87,27 @@ class Webhooks:
             self._outbox.submit(self._flush, self._behaviour.webhook_delay)
 
     def _event(self, happening: Happening) -> dict[str, Any]:
+        subject = "object" if self._behaviour.webhook_generic else happening.of.name
         return {
             "eventId": next(self._event_ids),
             "subscriptionId": 1 + len(happening.type),
             "portalId": self._portal_id,
             "appId": self._app_id,
             "occurredAt": int(happening.at.timestamp() * 1000),
-            "subscriptionType": f"contact.{happening.type}",
+            "subscriptionType": f"{subject}.{happening.type}",
             "attemptNumber": 0,
-            "objectId": happening.contact.id,
-            "objectTypeId": "0-1",
+            "objectId": happening.record.id,
+            "objectTypeId": happening.of.id,
             "changeSource": happening.source.change_source,
             "sourceId": happening.source.source_id,
             **happening.details,
         }
+
+    def _signed(self, url: str, body: bytes, timestamp: str) -> dict[str, str]:
+        if self._behaviour.webhook_version_1:
+            return {"X-HubSpot-Signature": sign_version_1(self.secret, body), "X-HubSpot-Signature-Version": "v1"}
+        signature = sign(self.secret, "POST", url, body, timestamp)
+        return {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": timestamp}
 
     async def _flush(self, poster: Poster) -> None:
         self._flushing = False
@@ -113,8 +125,7 @@ class Webhooks:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "HubSpot Connect 2.0 (sandbox)",
-            "X-HubSpot-Signature-v3": sign(self.secret, "POST", self.url, body, timestamp),
-            "X-HubSpot-Request-Timestamp": timestamp,
+            **self._signed(self.url, body, timestamp),
         }
         try:
             taken = (await poster.post(self.url, headers, body, ANSWER_SECONDS)).is_success

@@ -161,10 +161,10 @@ class KirimEmulator(Emulator):
             said = content or {"type": "text", "text": {"body": text}}
             return self.workspace.receive(self._account(number), phone_number, name, said)
 
-    def send_message(self, contact_id: str, kind: str = "text") -> str:
+    def send_message(self, contact_id: str, kind: str = "text", *, text: str = "", source: str = "dashboard") -> str:
         """Somebody writes to a customer (message.created); returns the wamid for `message_status`."""
         with self.lock:
-            return self.workspace.send(self._contact(contact_id), kind)
+            return self.workspace.send(self._contact(contact_id), kind, text, source)
 
     def message_status(self, wamid: str, status: str) -> None:
         """Meta reports sent, delivered, read or failed."""

@@ -43,6 +43,8 @@ class Behaviour:
     label_changes_are_events: bool = True
     kirim_block: bool = False
     """Whether Meta's bodies get a top-level `kirim` object, as production was seen to send."""
+    sent_events: bool = False
+    """Whether outbound messages are told of by message.sent as well, with their text, as production does."""
     metadata: Metadata = Metadata.MERGE
     existing: Existing = Existing.CONFLICT
     created_after: bool = True

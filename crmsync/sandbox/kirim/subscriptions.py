@@ -18,6 +18,7 @@ EVENTS = (
     "message.received",
     "message.status",
     "message.created",
+    "message.sent",
     "conversation.assigned",
     "conversation.closed",
     "contact.created",

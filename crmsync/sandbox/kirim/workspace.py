@@ -168,7 +168,7 @@ class Workspace:
         self._pass_on("message.received", wamid, body, contact, conversation)
         return wamid
 
-    def send(self, contact: Contact, kind: str) -> str:
+    def send(self, contact: Contact, kind: str, text: str, source: str) -> str:
         """Somebody writes to a customer. Returns the wamid that its statuses will carry."""
         conversation, now = self.conversation_with(contact), self._now()
         conversation.last_message_at = now
@@ -186,6 +186,14 @@ class Workspace:
             "created_at": stamp(now, self._behaviour),
         }
         self._emit("message.created", {"message": message})
+        if self._behaviour.sent_events:
+            shown = {name: message[name] for name in ("id", "to", "type")}
+            sent = {
+                "message": {**shown, "provider_id": wamid, "body": text, "source": source},
+                "contact": {"phone_number": contact.phone_number},
+                "meta": {"phone_number_id": contact.account.phone_number_id},
+            }
+            self._emit("message.sent", sent)
         return wamid
 
     def report_status(self, wamid: str, word: str) -> None:

@@ -104,7 +104,7 @@ def populate(fake: FakeCrm, count: int) -> list[str]:
     """Records 1 to `count`, as people might have made them; returns their ids."""
     sample = fake.sample
     return [
-        fake.add(key(number, sample.kind), {sample.text: f"Person {number}", sample.other: f"Firm {number}"})
+        fake.add(key(number), {sample.text: f"Person {number}", sample.other: f"Firm {number}"})
         for number in range(1, count + 1)
     ]
 

@@ -6,7 +6,7 @@ It has never heard of the daemon's database, and imports nothing of the daemon.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from crmsync.sandbox.ledger import Effect, Ledger
@@ -61,13 +61,18 @@ class Testimony:
     """Everything that can be known from outside, once all is quiet.
 
     `promised` and `latest` have versions by Kirim id: the newest that was answered with 2xx, and the one that Kirim
-    holds. `names` are the names there. `dead` is the daemon's public list of what it could not do, `unreadable` the
-    events it answered with 2xx although nobody could read them. `late` are writes after the quiet began.
+    holds. `names` are the names there. `said` are the texts of messages that were answered with 2xx, `spoken` those of
+    all, and `logged` those on the timelines of the CRM. `dead` is the daemon's public list of what it could not do,
+    `unreadable` the events it answered with 2xx although nobody could read them. `late` are writes after the quiet
+    began.
     """
 
     promised: Mapping[str, int]
     latest: Mapping[str, int]
     names: Mapping[str, str]
+    said: Collection[str]
+    spoken: Set[str]
+    logged: Sequence[str]
     unreadable: int
     records: Sequence[Held]
     created: Mapping[str, int]
@@ -115,6 +120,7 @@ def judge(told: Testimony) -> Findings:
     findings.wrong += [
         f"{contact or 'a record without id'}: nobody's" for contact in by_id if contact not in told.latest
     ]
+    _compare_timelines(findings, told)
     findings.wrong += [f"went backwards: {one}" for one in told.backwards]
     if told.dead < told.unreadable:
         findings.lost.append(f"{told.unreadable} unreadable events were promised, and {told.dead} are listed")
@@ -123,6 +129,13 @@ def judge(told: Testimony) -> Findings:
     if told.late:
         findings.wrong.append(f"{told.late} writes after all was quiet")
     return findings
+
+
+def _compare_timelines(findings: Findings, told: Testimony) -> None:
+    logged = Counter(told.logged)
+    findings.lost += [f"{text}: promised, and on no timeline" for text in told.said if text not in logged]
+    findings.duplicates += [f"{text}: {count} times on timelines" for text, count in logged.items() if count > 1]
+    findings.wrong += [f"{text}: on a timeline, and nobody said it" for text in logged if text not in told.spoken]
 
 
 def _compare(findings: Findings, told: Testimony, contact: str, promised: int, record: Held) -> None:

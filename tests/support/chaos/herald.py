@@ -1,7 +1,7 @@
-"""The sender: contacts that change all the time in an emulated Kirim, posted until a 2xx, and its own list of those.
+"""The sender: what happens all the time in an emulated Kirim, each event posted until it gets a 2xx.
 
-It keeps what the daemon promised, and no more: the newest version of each contact for which a 2xx came back. Unlike
-Kirim it never gives up, so that at the end everything was promised.
+It keeps what the daemon promised, and no more: the newest version of each contact for which a 2xx came back, and what
+was said in messages. Unlike Kirim it never gives up, so that at the end everything was promised.
 """
 
 from __future__ import annotations
@@ -24,26 +24,33 @@ from crmsync.sandbox.kirim.workspace import Workspace
 from crmsync.sandbox.poster import NoAnswer, Poster
 
 ANSWER_SECONDS = 10.0
+"""How long an answer is waited for; Kirim waits as long."""
 AGAIN = (0.15, 0.35)
 """Seconds until a delivery is posted again: nobody's schedule, but hours of Kirim's would go by otherwise."""
 REPEATED = 0.05
 """The share of promised deliveries that are posted once more."""
+SPOKEN, STRANGE = 0.04, 0.002
+"""The share of events that are messages, and how many more are from strangers."""
+FIRST_STRANGER = 50_000_000
 WIDTH = 64
 WINDOW = 200
 """Deliveries on their way, beyond which nobody changes anything: while the daemon is down the world waits."""
 BURST = 10
 REFUSED, CUT, SILENT = "refused", "cut", "silent"
-"""What may come instead of a status: no connection; one that ended without an answer; none in ten seconds."""
+"""What may come instead of a status: no connection; one that ended without an answer; none in time."""
 
 Word = int | str
 
 
 @dataclass(slots=True)
 class Promises:
-    """What the daemon answered. `versions` has the newest promised version of each contact, by its Kirim id."""
+    """What the daemon answered. `versions` has the newest promised version of each contact, by its Kirim id, `said` the
+    texts of promised messages.
+    """
 
     events: int = 0
     versions: dict[str, int] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     answers: Counter[Word] = field(default_factory=Counter)
     slowest: dict[Word, float] = field(default_factory=dict)
@@ -65,10 +72,14 @@ class Promises:
             return
         self.events += 1
         try:
-            contact = orjson.loads(delivery.body)["data"]["contact"]
+            told = orjson.loads(delivery.body)
         except orjson.JSONDecodeError:
             self.unreadable.add(delivery.event_id)
             return
+        if delivery.event_type == "message.received":
+            self.said.add(told["entry"][0]["changes"][0]["value"]["messages"][0]["text"]["body"])
+            return
+        contact = told["data"]["contact"]
         version = version_of(contact["metadata"]["version"])
         self.versions[contact["id"]] = max(version, self.versions.get(contact["id"], 0))
 
@@ -84,6 +95,7 @@ class Courier(Sender):
     def __init__(self, *arguments: Any, forget: Callable[[str], object]) -> None:
         super().__init__(*arguments)
         self.promises = Promises()
+        self.answer_seconds = ANSWER_SECONDS
         self._forget = forget
 
     async def _attempt(self, poster: Poster, delivery: Delivery) -> None:
@@ -106,7 +118,7 @@ class Courier(Sender):
         began = time.monotonic()
         word: Word
         try:
-            word = (await poster.post(delivery.subscription.url, headers, delivery.body, ANSWER_SECONDS)).status
+            word = (await poster.post(delivery.subscription.url, headers, delivery.body, self.answer_seconds)).status
         except NoAnswer as error:
             word = CUT
             if isinstance(error.__cause__, TimeoutError):
@@ -136,13 +148,15 @@ def kirim(key: str, seed: int) -> tuple[KirimEmulator, Courier]:
 class People:
     """Changes contacts in Kirim, and now and then one in the CRM, as often as it is allowed to, in a thread of its own.
 
-    Every change of a contact in Kirim is one event and raises the contact's version, which all its fields tell.
+    Every change of a contact in Kirim is one event and raises the contact's version, which all its fields tell. Some of
+    the events are messages; of strangers Kirim told nothing before they write. Every message says something else.
     """
 
     def __init__(
         self, kirim: KirimEmulator, hubspot: HubSpotEmulator, *, contacts: int, rate: float, seed: int
     ) -> None:
         self.versions: dict[str, int] = {}
+        self.said: set[str] = set()
         self.done = 0
         self._kirim = kirim
         self._hubspot = hubspot
@@ -150,10 +164,17 @@ class People:
         self._pause = BURST / rate
         self._random = Random(seed)
         self._ids: list[str] = []
+        self._strangers: list[str] = []
         self._allowed = 0
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="people", daemon=True)
+
+    def settle(self, strangers: int) -> None:
+        """Before anybody is told of anything, some live here already."""
+        with self._kirim.lock:
+            for number in range(FIRST_STRANGER, FIRST_STRANGER + strangers):
+                self._strangers.append(self._made(number))
 
     def start(self) -> None:
         """Begins, with nothing allowed yet."""
@@ -184,6 +205,14 @@ class People:
         with self._kirim.lock:
             self._kirim.subscriptions.publish("contact.updated", name, "kirim", f'{{"id": "{name}", '.encode())
 
+    def stranger_writes(self) -> None:
+        """Somebody writes of whom the daemon cannot know; if there are none left, nobody does."""
+        with self._kirim.lock:
+            if self._strangers:
+                contact = self._strangers.pop()
+                self.versions[contact] = 1
+                self._write(contact)
+
     def _run(self) -> None:
         while not self._stopping:
             with self._changed:
@@ -201,23 +230,37 @@ class People:
             time.sleep(self._pause)
 
     def _change(self) -> None:
-        """One event: a new contact, or another version of one."""
+        """One event: a new contact, another version of one, or a message."""
         self.done += 1
         workspace: Workspace = self._kirim.workspace
+        if self._random.random() < STRANGE:
+            self.stranger_writes()
         with self._kirim.lock:
             if not self._ids or (len(self._ids) < self._most and self._random.random() < 0.2):
-                number = len(self._ids)
-                account = next(iter(workspace.accounts.values()))
-                made = workspace.create_contact(
-                    account, f"+62812{number:08d}", name=f"Contact {number}", **_fields(number, 1)
-                )
-                self._ids.append(made.id)
-                self.versions[made.id] = 1
+                made = self._made(len(self._ids))
+                self._ids.append(made)
+                self.versions[made] = 1
+                return
+            if self._random.random() < SPOKEN:
+                self._write(self._random.choice(self._ids))
                 return
             number = self._random.randrange(len(self._ids))
             contact = self._ids[number]
             version = self.versions[contact] = self.versions[contact] + 1
             workspace.change_contact(workspace.contacts.by_id[contact], _fields(number, version))
+
+    def _made(self, number: int) -> str:
+        workspace: Workspace = self._kirim.workspace
+        account = next(iter(workspace.accounts.values()))
+        return workspace.create_contact(
+            account, f"+62812{number:08d}", name=f"Contact {number}", **_fields(number, 1)
+        ).id
+
+    def _write(self, contact: str) -> None:
+        workspace: Workspace = self._kirim.workspace
+        known, text = workspace.contacts.by_id[contact], f"message-{len(self.said)}."
+        workspace.receive(known.account, known.phone_number or "", None, {"type": "text", "text": {"body": text}})
+        self.said.add(text)
 
     def _visit(self) -> None:
         """Somebody changes a name in the CRM, whose field it is."""

@@ -11,20 +11,24 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from checker import Findings
-from world import World
+from support.chaos.checker import Findings
+from support.chaos.world import World
 
 from crmsync import crash
 
 ELSEWHERE = {
     "rotate.": "the command that rotates secrets: its own tests end it there",
     "subscribe.": "the command that subscribes: its own tests end it there",
+    "backfill.": "a run that a person begins: its own tests end it there",
+    "reconcile.": "a run that a person begins, too",
+    "segment.": "segments as labels: walked once an hour, or when a person asks",
+    "apply.": "what a person approves of: on connections that only plan, and this world's is live",
 }
-"""Points that no daemon comes to, by how they begin."""
+"""Points that no daemon of this world comes to, by how they begin."""
 POSTGRESQL_ONLY = frozenset({"inbox.inserted"})
 SQLITE_ONLY = frozenset({"store.closing", "dead.changing", "dead.changed"})
 """Here the daemon does what `crmsync dead` asks for; on PostgreSQL the command does it itself."""
@@ -32,11 +36,23 @@ FIRST = ("migrate.step", "migrate.done")
 """Points of the first start, on an empty database."""
 LAST = frozenset({"drain.begun", "drain.ended", "store.closing"})
 """Points on the way out, after SIGTERM."""
-NTH = {"hook.": 150, "observe.parse": 150, "inbox.": 15, "sync.": 3, "observe.dying": 1, "quarantine.": 1, "dead.": 1}
+NTH = {
+    "hook.": 150,
+    "observe.parse": 150,
+    "inbox.": 15,
+    "sync.": 3,
+    "observe.dying": 1,
+    "quarantine.": 1,
+    "dead.": 1,
+    "log.asking": 1,
+    "log.": 3,
+}
 """The time that a life ends when it comes to a point is drawn from so many; from two where nothing is said here."""
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds in which a life has to come to its named point."""
 TICK, MORE = 0.2, 100
+EARLY = 0.3
+"""The share of random deaths that may come in the middle of the start."""
 RANDOM = "at random"
 
 
@@ -61,6 +77,14 @@ class Figures:
     seconds: float = 0.0
     findings: Findings = field(default_factory=Findings)
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong, and every death was as it was ordered."""
+        return self.findings.clean and not self.unmet and not self.strange
+
+    def __str__(self) -> str:
+        return f"{self.findings}\nunmet: {self.unmet}\nstrange: {self.strange}"
+
 
 class Killer:
     """Lets `events` happen over `kills` lives, and then one more that nobody ends."""
@@ -74,13 +98,14 @@ class Killer:
         self._left = events
         self._lives = self._plan(kills, points)
 
-    def run(self) -> Figures:
-        """All of it, to the verdict."""
+    def run(self, tell: Callable[[int], object] = lambda done: None) -> Figures:
+        """All of it, to the verdict. `tell` is told after each death how many there were."""
         began = time.monotonic()
         for number, point in enumerate(self._lives):
-            self._allow(self._left // (len(self._lives) + 1 - number))
+            self._allow(max(0, self._left) // (len(self._lives) + 1 - number))
             self._live(point)
-        self._allow(self._left)
+            tell(number + 1)
+        self._allow(max(0, self._left))
         self._world.start()
         self.figures.findings = self._world.judged()
         self.figures.seconds = time.monotonic() - began
@@ -102,13 +127,14 @@ class Killer:
         began = time.monotonic()
         if point == RANDOM:
             world.start()
-            if self._random.random() < 0.3:  # in the middle of the start, perhaps
+            if self._random.random() < EARLY:
                 time.sleep(self._random.uniform(0.2, 1.2))
             elif world.wait_until_listening():
                 figures.starts.append(time.monotonic() - began)
                 time.sleep(self._random.uniform(0.005, 0.5))
             self._ended(point, world.end(signal.SIGKILL), -signal.SIGKILL)
             return
+        before = world.promises.events
         world.start(self._armed(point))
         if point not in FIRST and world.wait_until_listening():
             figures.starts.append(time.monotonic() - began)
@@ -119,8 +145,8 @@ class Killer:
                 self._ended(point, world.ended(TICK), crash.STATUS)
                 return
             if not world.people.busy:  # the load goes on until it has done its work
-                self._allow(min(MORE, self._left))
-        figures.unmet.append(point)
+                self._allow(MORE)
+        figures.unmet.append(f"{point}, though {world.promises.events - before} events were acknowledged meanwhile")
         self._ended(point, world.end(signal.SIGKILL), -signal.SIGKILL)
 
     def _allow(self, events: int) -> None:
@@ -137,6 +163,8 @@ class Killer:
     def _provoke(self, point: str) -> None:
         """What has to happen in the world for a life to come to this point."""
         world = self._world
+        if not world.people.busy:
+            self._allow(MORE)
         if point in LAST:
             time.sleep(self._random.uniform(0.1, 0.4))
             if world.alive() and world.process is not None:
@@ -144,13 +172,15 @@ class Killer:
         elif point == "observe.dying":
             world.people.blot()
             world.people.blot()
+        elif point == "log.asking":
+            world.people.stranger_writes()
         elif point.startswith("dead."):
             self._retry_dead_letters()
         elif point.startswith("quarantine"):
             before = world.promises.answers[503]
             world.replace_secret()
             until = time.monotonic() + PATIENCE
-            while world.promises.answers[503] < before + 10 and time.monotonic() < until:
+            while world.promises.answers[503] < before + 3 and time.monotonic() < until:
                 time.sleep(0.02)
             world.tell_secret()
 

@@ -1,10 +1,11 @@
-"""Both emulated platforms, and the real daemon between them as a process that may be killed at any moment."""
+"""Both emulated platforms, and between them the real daemon: a process that may be killed at any moment."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -14,18 +15,23 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import herald
-from checker import EMAIL, VERSION, Findings, Held, Tally, Testimony, judge
+from support.chaos import herald
+from support.chaos.checker import EMAIL, VERSION, Findings, Held, Tally, Testimony, judge
 
 from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TENANT = "acme"
 EXTERNAL_ID = "kirim_contact_id"
-READY_SECONDS = 30.0
-QUIET_SECONDS = 120.0
+READY_SECONDS = 60.0
+QUIET_SECONDS = 300.0
+STRANGERS = 300
+"""Contacts that Kirim had before anybody asked to be told of them."""
+SAID = re.compile(r"message-\d+\.")
 PORTS = range(20_000, 32_000)
 """Below those that a system takes for outgoing connections: one of the sender's own may not sit on a dead daemon's."""
+
+SUBSCRIBED = ("contact.created", "contact.updated", "message.received")
 
 CONFIGURATION = """
 tenant: {tenant}
@@ -47,6 +53,7 @@ connections:
       - ${{file:secrets/hubspot-client-secret}}
     base_url: {hubspot}
     requests_per_10s: 1000
+    messages: {{ log: each }}
     contacts:
       fields:
         phone_number: {{ crm: phone, owner: kirim, type: phone }}
@@ -75,12 +82,14 @@ class World:
         self.hubspot = HubSpotEmulator(
             token=f"pat-eu1-{secrets.token_hex(12)}",
             seed=seed + 1,
-            behaviour=Behaviour(rate_limit=None, search_rate=None),
+            behaviour=Behaviour(rate_limit=None, search_rate=None, webhook_retry=0.1),
             external_id=EXTERNAL_ID,
             client_secret=secrets.token_urlsafe(24),
         )
         self.hubspot.ledger = self.tally = Tally()
         self.hubspot.properties.define(EXTERNAL_ID, unique=True)
+        for name in ("kirim_key", "kirim_status"):
+            self.hubspot.tables["communication"].properties.define(name)
         self.people = herald.People(self.kirim, self.hubspot, contacts=contacts, rate=rate, seed=seed + 2)
         self.process: subprocess.Popen[bytes] | None = None
         self.environ: dict[str, str] = {}
@@ -99,8 +108,9 @@ class World:
     def __enter__(self) -> World:
         self.kirim.start()
         self.hubspot.start()
+        self.people.settle(STRANGERS)
         hooks = f"http://127.0.0.1:{self.port}/hooks/{TENANT}"
-        self._subscription = self.kirim.subscribe(f"{hooks}/kirim", ("contact.created", "contact.updated"))
+        self._subscription = self.kirim.subscribe(f"{hooks}/kirim", SUBSCRIBED)
         self.hubspot.configure_webhooks(f"{hooks}/hubspot")
         self._write_configuration()
         self.people.start()
@@ -206,7 +216,9 @@ class World:
     def _agree(self) -> bool:
         told = self.testimony(dead=0, late=0)
         done = {record.kirim_id: record for record in told.records}
-        return len(done) == len(told.latest) and all(
+        if len(done) != len(told.latest) or not told.spoken <= set(told.logged):
+            return False
+        return all(
             (done[id].version, done[id].name) == (f"v{version}", told.names[id]) for id, version in told.latest.items()
         )
 
@@ -227,15 +239,20 @@ class World:
         with self.kirim.lock:
             names = {one.id: one.name or "" for one in self.kirim.workspace.contacts.by_id.values()}
             latest, promised = dict(self.people.versions), dict(self.promises.versions)
+            said, spoken = set(self.promises.said), set(self.people.said)
         with self.hubspot.lock:
             records = [
                 Held(held.get(EXTERNAL_ID, ""), held.get(VERSION, ""), held.get(EMAIL, ""), held.get("firstname", ""))
                 for held in (one.properties for one in self.hubspot.contacts.live())
             ]
+            entries = [one.properties for one in self.hubspot.tables["communication"].records.live()]
         return Testimony(
             promised=promised,
             latest=latest,
             names=names,
+            said=said,
+            spoken=spoken,
+            logged=[text for entry in entries for text in SAID.findall(entry.get("hs_communication_body", ""))],
             unreadable=len(self.promises.unreadable),
             records=records,
             created=dict(self.tally.created),

@@ -32,9 +32,11 @@ def upgrade() -> None:
         sa.Column("first_at", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("rank", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("change_due", "change", ["tenant", "connection", "not_before", "first_at"])
+    op.create_index("change_due", "change", ["tenant", "connection", "rank", "first_at", "not_before"])
 
     op.create_table(
         "cursor",
@@ -265,3 +267,160 @@ def upgrade() -> None:
     )
     op.create_index("replay_at", "replay", ["at"])
     op.create_index("replay_event", "replay", ["tenant", "event"])
+
+    op.create_table(
+        "run",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("counts", sa.Text(), nullable=False),
+        sa.Column("steps", sa.Integer(), nullable=False),
+        sa.Column("began_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("moved_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "run_due",
+        "run",
+        ["due_at"],
+        sqlite_where=sa.text("state = 'running'"),
+        postgresql_where=sa.text("state = 'running'"),
+    )
+
+    op.create_table(
+        "sighting",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("run", sa.BigInteger(), nullable=False),
+        sa.Column("endpoint", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("held", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "run", "endpoint", "kind", "id"),
+        sqlite_with_rowid=False,
+    )
+    _of_messages_and_plans()
+
+
+def _of_messages_and_plans() -> None:
+    """What is logged on timelines, offered for matching, labelled by segments, and planned."""
+    op.create_table(
+        "message",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("wamid", sa.String(), nullable=True),
+        sa.Column("kirim_id", sa.String(), nullable=True),
+        sa.Column("conversation_id", sa.String(), nullable=True),
+        sa.Column("contact_id", sa.String(), nullable=True),
+        sa.Column("phone", sa.String(), nullable=True),
+        sa.Column("number_id", sa.String(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=True),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("message_first_at", "message", ["first_at"])
+    op.create_index("message_kirim_id", "message", ["tenant", "kirim_id"], unique=True)
+    op.create_index("message_phone", "message", ["tenant", "phone", "at"])
+    op.create_index("message_thread", "message", ["tenant", "conversation_id", "at"])
+    op.create_index("message_wamid", "message", ["tenant", "wamid"], unique=True)
+
+    op.create_table(
+        "timeline",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=True),
+        sa.Column("thread", sa.String(), nullable=False),
+        sa.Column("day", sa.String(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("crm_id", sa.String(), nullable=True),
+        sa.Column("sent", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("first_at", sa.BigInteger(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "key"),
+    )
+    op.create_index("timeline_due", "timeline", ["tenant", "connection", "not_before"])
+    op.create_index("timeline_message", "timeline", ["tenant", "message_id"])
+
+    op.create_table(
+        "candidate",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("kirim_id", sa.String(), nullable=False),
+        sa.Column("crm_id", sa.String(), nullable=False),
+        sa.Column("choice", sa.String(), nullable=False),
+        sa.Column("found_by", sa.String(), nullable=False),
+        sa.Column("shown", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id", "crm_id"),
+    )
+
+    op.create_table(
+        "segment",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("permitted", sa.Boolean(), nullable=False),
+        sa.Column("done_at", sa.BigInteger(), nullable=True),
+        sa.Column("told", sa.Text(), nullable=False),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "label"),
+    )
+    op.create_index("segment_due", "segment", ["tenant", "connection", "due_at"])
+
+    op.create_table(
+        "segment_member",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("kirim_id", sa.String(), nullable=False),
+        sa.Column("standing", sa.String(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "label", "kirim_id"),
+    )
+
+    op.create_table(
+        "person",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=True),
+        sa.Column("name", sa.String(), nullable=True),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "endpoint", "id"),
+    )
+    op.create_index("person_email", "person", ["tenant", "endpoint", "email"])
+
+    op.create_table(
+        "planned",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("kirim_id", sa.String(), nullable=False),
+        sa.Column("run", sa.BigInteger(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("item", sa.Text(), nullable=True),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id", "run"),
+    )
+    op.create_index("planned_due", "planned", ["tenant", "connection", "not_before"])
+    op.create_index("planned_run", "planned", ["run", "kind", "kirim_id"])

@@ -1,4 +1,4 @@
-"""The contacts endpoints of an emulated HubSpot account, one method per operation of `/crm/v3/objects/contacts`."""
+"""The records of an emulated HubSpot account over HTTP, one method per operation of `/crm/v3/objects/{object}`."""
 
 from __future__ import annotations
 
@@ -11,59 +11,61 @@ from random import Random
 from typing import Any
 
 from crmsync.sandbox.emulator import Call, Reply
+from crmsync.sandbox.hubspot.associations import Associations
 from crmsync.sandbox.hubspot.behaviour import Behaviour, Partial
-from crmsync.sandbox.hubspot.records import Contact, Contacts, Problem, Source, iso
+from crmsync.sandbox.hubspot.records import Problem, Record, Records, Source, iso
 from crmsync.sandbox.hubspot.search import Index
 
-ALWAYS_SHOWN = ("createdate", "hs_object_id", "lastmodifieddate")
-DEFAULT_SHOWN = ("createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname")
 LARGEST_BATCH = 100
 LARGEST_HISTORY_BATCH = 50
 LARGEST_SEARCH = 3000
 
-Recorder = Callable[[str, Contact, Mapping[str, Any], Sequence[str], "str | None"], None]
-Row = tuple[Contact, bool]
+Recorder = Callable[[str, Record, Mapping[str, Any], Sequence[str], "str | None"], None]
+Row = tuple[Record, bool]
 
 
-class ContactsApi:
-    """Translates between HTTP and `Contacts`. Every applied write is handed to `record`, for the ledger."""
+class ObjectsApi:
+    """Translates between HTTP and `Records`. Every applied write is handed to `note`, for the ledger."""
 
     def __init__(
         self,
-        contacts: Contacts,
+        records: Records,
         index: Index,
         behaviour: Behaviour,
         random: Random,
         now: Callable[[], datetime],
         source: Source,
-        record: Recorder,
+        note: Recorder,
+        associations: Associations,
     ) -> None:
-        self._contacts = contacts
+        self._records = records
         self._index = index
         self._behaviour = behaviour
         self._random = random
         self._now = now
         self._source = source
-        self._record = record
+        self._note = note
+        self._associations = associations
 
     # -- one record
 
     def read(self, call: Call) -> Reply:
         """GET /{id}"""
-        contact = self._get(call, archived=_archived(call))
-        return Reply(200, self._show(contact, _listed(call, "properties"), _listed(call, "propertiesWithHistory")))
+        record = self._get(call, archived=_archived(call))
+        return Reply(200, self._show(record, _listed(call, "properties"), _listed(call, "propertiesWithHistory")))
 
     def create(self, call: Call) -> Reply:
         """POST /"""
-        contact = self._create(_properties(call.json()), None)
-        return Reply(201, self._show(contact, contact.properties))
+        asked = call.json()
+        record = self._create(_properties(asked), None, asked.get("associations"))
+        return Reply(201, self._show(record, record.properties))
 
     def update(self, call: Call) -> Reply:
         """PATCH /{id}"""
-        contact = self._get(call)
+        record = self._get(call)
         values = _properties(call.json())
-        self._update(contact, values, None)
-        return Reply(200, self._show(contact, values))
+        self._update(record, values, None)
+        return Reply(200, self._show(record, values))
 
     def archive(self, call: Call) -> Reply:
         """DELETE /{id}"""
@@ -73,20 +75,20 @@ class ContactsApi:
     def merge(self, call: Call) -> Reply:
         """POST /merge"""
         asked = call.json()
-        primary, other = (self._contacts.find(str(asked.get(name))) for name in ("primaryObjectId", "objectIdToMerge"))
+        primary, other = (self._records.find(str(asked.get(name))) for name in ("primaryObjectId", "objectIdToMerge"))
         if primary is None or other is None or primary is other or primary.archived or other.archived:
             raise Problem(400, "VALIDATION_ERROR", "These records cannot be merged")
-        survivor = self._contacts.merge(primary, other, self._source)
-        self._record("merge", survivor, {"merged": [str(primary.id), str(other.id)]}, (), None)
+        survivor = self._records.merge(primary, other, self._source)
+        self._note("merge", survivor, {"merged": [str(primary.id), str(other.id)]}, (), None)
         return Reply(200, self._show(survivor, survivor.properties))
 
     def erase(self, call: Call) -> Reply:
         """POST /gdpr-delete"""
         asked = call.json()
-        contact = self._contacts.find(str(asked.get("objectId")), asked.get("idProperty"))
-        if contact is not None:
-            self._contacts.erase(contact, self._source)
-            self._record("erase", contact, {}, (), None)
+        record = self._records.find(str(asked.get("objectId")), asked.get("idProperty"))
+        if record is not None:
+            self._records.erase(record, self._source)
+            self._note("erase", record, {}, (), None)
         return Reply(204)
 
     # -- many records
@@ -99,7 +101,7 @@ class ContactsApi:
         page, rest = self._numbers(int(after), int(limit), archived=_archived(call))
         wanted, history = _listed(call, "properties"), _listed(call, "propertiesWithHistory")
         body: dict[str, Any] = {
-            "results": [self._show(self._contacts.by_id[number], wanted, history) for number in page]
+            "results": [self._show(self._records.by_id[number], wanted, history) for number in page]
         }
         if rest is not None:
             body["paging"] = {"next": {"after": str(rest), "link": f"{call.path}?after={rest}"}}
@@ -112,7 +114,7 @@ class ContactsApi:
         asked = call.json() or {}
         found = self._index.search(asked)
         shown = [
-            self._show(self._contacts.by_id[number], asked.get("properties") or (), indexed=row)
+            self._show(self._records.by_id[number], asked.get("properties") or (), indexed=row)
             for number, row in found.rows
         ]
         body: dict[str, Any] = {"total": found.total, "results": shown}
@@ -126,23 +128,25 @@ class ContactsApi:
         history = asked.get("propertiesWithHistory") or ()
         inputs = _inputs(asked, LARGEST_HISTORY_BATCH if history else LARGEST_BATCH)
         archived = _archived(call)
-        found: dict[int, Contact] = {}
+        found: dict[int, Record] = {}
         missing: list[str] = []
         for key in dict.fromkeys(str(item["id"]) for item in inputs):
-            contact = self._contacts.find(key, asked.get("idProperty"))
-            if contact is None or contact.archived != archived:
+            record = self._records.find(key, asked.get("idProperty"))
+            if record is None or record.archived != archived:
                 missing.append(key)
             else:
-                found[contact.id] = contact
-        results = [self._show(contact, asked.get("properties") or (), history) for contact in found.values()]
-        errors = [_not_found(missing)] if missing else []
+                found[record.id] = record
+        results = [self._show(record, asked.get("properties") or (), history) for record in found.values()]
+        errors = [_not_found(self._records.of.name, missing)] if missing else []
         return self._batch_reply(results, errors, self._behaviour.read_missing_status)
 
     def batch_create(self, call: Call) -> Reply:
         """POST /batch/create"""
-        return self._write(
-            call, 201, lambda item: (self._create(_properties(item), item.get("objectWriteTraceId")), True)
-        )
+
+        def create(item: Mapping[str, Any]) -> Row:
+            return self._create(_properties(item), item.get("objectWriteTraceId"), item.get("associations")), True
+
+        return self._write(call, 201, create)
 
     def batch_update(self, call: Call) -> Reply:
         """POST /batch/update"""
@@ -150,11 +154,11 @@ class ContactsApi:
         def update(item: Mapping[str, Any]) -> Row:
             if item.get("idProperty") == "hs_object_id":
                 raise Problem(400, "VALIDATION_ERROR", "hs_object_id is a non-unique property")
-            contact = self._contacts.find(str(item["id"]), item.get("idProperty"))
-            if contact is None or contact.archived:
+            record = self._records.find(str(item["id"]), item.get("idProperty"))
+            if record is None or record.archived:
                 raise Problem(404, "OBJECT_NOT_FOUND", "Object not found", context={"ids": [str(item["id"])]})
-            self._update(contact, _properties(item), item.get("objectWriteTraceId"))
-            return contact, False
+            self._update(record, _properties(item), item.get("objectWriteTraceId"))
+            return record, False
 
         return self._write(call, 200, update)
 
@@ -164,10 +168,10 @@ class ContactsApi:
         def upsert(item: Mapping[str, Any]) -> Row:
             key, name = str(item["id"]), item["idProperty"]
             trace = item.get("objectWriteTraceId")
-            contact = self._contacts.find(key, name)
-            if contact is not None and not contact.archived:
-                self._update(contact, _properties(item), trace)
-                return contact, False
+            record = self._records.find(key, name)
+            if record is not None and not record.archived:
+                self._update(record, _properties(item), trace)
+                return record, False
             filled = {name: key} if self._behaviour.upsert_fills_key else {}
             return self._create({**filled, **_properties(item)}, trace), True
 
@@ -185,41 +189,45 @@ class ContactsApi:
 
     def _numbers(self, first: int, limit: int, *, archived: bool) -> tuple[list[int], int | None]:
         """The ids of a page that begins at `first`, and the id with which the next begins."""
-        numbers = list(self._contacts.by_id)  # ids only grow, so these are in order
+        numbers = list(self._records.by_id)  # ids only grow, so these are in order
         rest = islice(numbers, bisect_left(numbers, first), None)
-        chosen = list(islice((one for one in rest if self._contacts.by_id[one].archived == archived), limit + 1))
+        chosen = list(islice((one for one in rest if self._records.by_id[one].archived == archived), limit + 1))
         return chosen[:limit], chosen[limit] if len(chosen) > limit else None
 
-    def _get(self, call: Call, *, archived: bool = False) -> Contact:
-        contact = self._contacts.find(call.params["id"], call.param("idProperty"))
-        if contact is None or contact.archived != archived:
+    def _get(self, call: Call, *, archived: bool = False) -> Record:
+        record = self._records.find(call.params["id"], call.param("idProperty"))
+        if record is None or record.archived != archived:
             raise Problem(404, "OBJECT_NOT_FOUND", "resource not found")
-        return contact
+        return record
 
     def _check_key_property(self, name: Any) -> None:
         if not name:
             raise Problem(400, "VALIDATION_ERROR", "idProperty is required")
-        if name != "hs_object_id" and not self._contacts.properties.is_unique(name):
+        if name != "hs_object_id" and not self._records.properties.is_unique(name):
             raise Problem(400, "VALIDATION_ERROR", f"{name} is not a unique property")
 
-    def _create(self, values: Mapping[str, Any], trace: str | None) -> Contact:
-        contact = self._contacts.create(values, self._source)
-        self._record("create", contact, values, tuple(values), trace)
-        return contact
+    def _create(self, values: Mapping[str, Any], trace: str | None, associations: Any = None) -> Record:
+        ends = self._associations.ends(self._records.of, associations or ())
+        record = self._records.create(values, self._source)
+        self._note("create", record, values, tuple(values), trace)
+        if not self._records.rehearsing:
+            for to, other in ends:
+                self._associations.link(self._records.of, record, to, other, self._source)
+        return record
 
-    def _update(self, contact: Contact, values: Mapping[str, Any], trace: str | None) -> None:
-        before = contact.updated_at
-        changed = self._contacts.update(contact, values, self._source)
+    def _update(self, record: Record, values: Mapping[str, Any], trace: str | None) -> None:
+        before = record.updated_at
+        changed = self._records.update(record, values, self._source)
         if not changed and not self._behaviour.touch_on_noop:
-            contact.updated_at = before
-            contact.properties["lastmodifieddate"] = iso(before)
-        self._record("update", contact, values, changed, trace)
+            record.updated_at = before
+            record.properties[self._records.of.modified] = iso(before)
+        self._note("update", record, values, changed, trace)
 
     def _archive(self, key: str) -> None:
-        contact = self._contacts.find(key)
-        if contact is not None and not contact.archived:
-            self._contacts.archive(contact, self._source)
-            self._record("archive", contact, {}, (), None)
+        record = self._records.find(key)
+        if record is not None and not record.archived:
+            self._records.archive(record, self._source)
+            self._note("archive", record, {}, (), None)
 
     def _write(
         self, call: Call, status: int, apply: Callable[[Mapping[str, Any]], Row], *, upsert: bool = False
@@ -235,11 +243,11 @@ class ContactsApi:
         results, errors = [], []
         for item in inputs:
             try:
-                contact, new = apply(item)
+                record, new = apply(item)
             except Problem as refused:
                 errors.append(_row_error(refused, item.get("objectWriteTraceId")))
                 continue
-            shown = self._show(contact, {**contact.properties, **_properties(item)})
+            shown = self._show(record, {**record.properties, **_properties(item)})
             if item.get("objectWriteTraceId"):
                 shown["objectWriteTraceId"] = item["objectWriteTraceId"]
             results.append({**shown, "new": new} if upsert else shown)
@@ -249,7 +257,7 @@ class ContactsApi:
         self, inputs: Sequence[Mapping[str, Any]], apply: Callable[[Mapping[str, Any]], Row]
     ) -> Problem | None:
         """Whether any row would be refused, found by trying each without letting it take effect."""
-        with self._contacts.rehearsal():
+        with self._records.rehearsal():
             for item in inputs:
                 try:
                     apply(item)
@@ -276,7 +284,7 @@ class ContactsApi:
 
     def _show(
         self,
-        contact: Contact,
+        record: Record,
         wanted: Iterable[str],
         history: Sequence[str] = (),
         indexed: Mapping[str, str] | None = None,
@@ -285,19 +293,20 @@ class ContactsApi:
 
         `indexed` are its properties as search knows them, which may be older.
         """
-        held = contact.properties if indexed is None else indexed
-        names = dict.fromkeys((*(tuple(wanted) or DEFAULT_SHOWN), *ALWAYS_SHOWN))
+        of = self._records.of
+        held = record.properties if indexed is None else indexed
+        names = dict.fromkeys((*(tuple(wanted) or of.shown), *of.always_shown))
         shown: dict[str, Any] = {
-            "id": str(contact.id),
+            "id": str(record.id),
             "properties": {name: held.get(name) for name in names},
-            "createdAt": iso(contact.created_at),
-            "updatedAt": held["lastmodifieddate"],
-            "archived": contact.archived,
+            "createdAt": iso(record.created_at),
+            "updatedAt": held[of.modified],
+            "archived": record.archived,
         }
-        if contact.archived_at is not None:
-            shown["archivedAt"] = iso(contact.archived_at)
+        if record.archived_at is not None:
+            shown["archivedAt"] = iso(record.archived_at)
         if history:
-            shown["propertiesWithHistory"] = {name: contact.history.get(name, []) for name in history}
+            shown["propertiesWithHistory"] = {name: record.history.get(name, []) for name in history}
         return shown
 
 
@@ -327,11 +336,11 @@ def _listed(call: Call, name: str) -> list[str]:
     return [part for value in call.query.get(name, ()) for part in value.split(",") if part]
 
 
-def _not_found(keys: list[str]) -> dict[str, Any]:
+def _not_found(name: str, keys: list[str]) -> dict[str, Any]:
     return {
         "status": "error",
         "category": "OBJECT_NOT_FOUND",
-        "message": "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid.",
+        "message": f"Could not get some {name.upper()} objects, they may be deleted or not exist. Check the ids.",
         "context": {"ids": keys},
     }
 

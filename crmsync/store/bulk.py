@@ -1,0 +1,149 @@
+"""One statement for many rows, compiled once: the hot paths of the store, at what the driver itself costs.
+
+SQLAlchemy compiles and converts, as everywhere; only its work for every single row is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Text, any_, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+Convert = Callable[[Any], Any]
+TOGETHER = (64, 16, 4)
+"""Rows that SQLite is given in one statement: with each statement the interpreter's lock is given away and won back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The text for one dialect, its parameters in order, and how those are converted that have to be."""
+
+    text: str
+    names: tuple[str, ...]
+    converters: tuple[tuple[int, Convert], ...]
+    positional: bool
+    several: Mapping[int, str]
+
+    def execute(self, connection: Connection, rows: Iterable[list[Any]]) -> None:
+        """Sends the rows, several in one statement where the driver would send each by itself."""
+        ready = self.converted(rows)
+        place = 0
+        for size, text in self.several.items():
+            while len(ready) - place >= size:
+                together = tuple(chain.from_iterable(ready[place : place + size]))
+                connection.exec_driver_sql(text, together)
+                place += size
+        if place < len(ready):
+            connection.exec_driver_sql(self.text, ready[place:])
+
+    def converted(self, rows: Iterable[list[Any]]) -> list[Any]:
+        """Rows in the order of the names, as the driver takes them."""
+        converters, names = self.converters, self.names
+        last: dict[int, tuple[Any, Any]] = {}  # many rows share one moment: what was converted once is not again
+        done: list[Any] = []
+        for values in rows:
+            for place, convert in converters:
+                value = values[place]
+                if value is not None:
+                    before = last.get(place)
+                    if before is None or before[0] is not value:
+                        before = last[place] = (value, convert(value))
+                    values[place] = before[1]
+            done.append(tuple(values) if self.positional else dict(zip(names, values, strict=True)))
+        return done
+
+
+class Bulk:
+    """A statement whose parameters are all named. `build` is given the dialect's `insert`, and makes it."""
+
+    def __init__(self, build: Callable[[Callable[[Any], Any]], Any], columns: Sequence[str] = ()) -> None:
+        self._build = build
+        self._columns = list(columns)
+        self._compiled: dict[str, _Compiled] = {}
+
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Executes it for every row, in order. Nothing is done for none."""
+        if rows:
+            made = self._made(connection)
+            names = made.names
+            made.execute(connection, ([row[name] for name in names] for row in rows))
+
+    def run_ordered(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """The same with rows that have the columns in their order."""
+        if rows:
+            made = self._made(connection)
+            order = [self._columns.index(name) for name in made.names]
+            straight = order == list(range(len(order)))
+            ordered = (list(row) if straight else [row[place] for place in order] for row in rows)
+            made.execute(connection, ordered)
+
+    def _made(self, connection: Connection) -> _Compiled:
+        name = connection.dialect.name
+        compiled = self._compiled.get(name)
+        if compiled is None:
+            compiled = self._compiled[name] = self._compile(connection)
+        return compiled
+
+    def _compile(self, connection: Connection) -> _Compiled:
+        dialect = connection.dialect
+        statement = self._build((sqlite if dialect.name == "sqlite" else postgresql).insert)
+        made = statement.compile(dialect=dialect, column_keys=self._columns or None)
+        names = tuple(made.positiontup) if made.positional else tuple(made.binds)
+        converters = []
+        for place, name in enumerate(names):
+            convert = made.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+            if convert is not None:
+                converters.append((place, convert))
+        text = str(made)
+        several = _several(text, len(names)) if made.positional and made.isinsert else {}
+        return _Compiled(text, names, tuple(converters), bool(made.positional), several)
+
+
+def _several(text: str, width: int) -> Mapping[int, str]:
+    """The same insert for several rows. Its only placeholders are one row of values."""
+    row = f"({', '.join('?' * width)})"
+    if text.count("?") != width or text.count(f"VALUES {row}") != 1:
+        return {}
+    return {size: text.replace(f"VALUES {row}", f"VALUES {', '.join([row] * size)}") for size in TOGETHER}
+
+
+class Lookup:
+    """A select of rows by their ids, compiled once. Rows come as the driver gives them: no column is converted.
+
+    Parameters of `statement` are named; `column` is what the ids are looked for in.
+    """
+
+    def __init__(self, statement: Any, column: Any) -> None:
+        self._statement = statement
+        self._column = column
+        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def rows(self, connection: Connection, ids: Collection[str], /, **parameters: str | int) -> Sequence[Any]:
+        """Those that there are. Nothing is asked for none."""
+        if not ids:
+            return ()
+        name = connection.dialect.name
+        made = self._compiled.get(name)
+        if made is None:
+            made = self._compiled[name] = self._compile(connection)
+        text, order = made
+        if order:
+            values = {**parameters, "ids": orjson.dumps(list(ids)).decode()}
+            return connection.exec_driver_sql(text, tuple(values[each] for each in order)).all()
+        return connection.exec_driver_sql(text, {**parameters, "ids": list(ids)}).all()
+
+    def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...]]:
+        """One parameter has all ids: a list in PostgreSQL, JSON in SQLite."""
+        dialect = connection.dialect
+        if dialect.name == "sqlite":
+            each = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
+            wanted = self._column.in_(select(each.c.value))
+        else:
+            wanted = self._column == any_(bindparam("ids", type_=postgresql.ARRAY(Text)))
+        made = self._statement.where(wanted).compile(dialect=dialect)
+        return str(made), tuple(made.positiontup) if made.positional else ()
