@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from crmsync.model import NOTHING, FieldInfo, Fields, FieldType, Kind, Record, Value
+from crmsync.model import CONTACT_LINK, NOTHING, FieldInfo, Fields, FieldType, Kind, Record, Value
 from crmsync.testing.fake import Trouble
 
 Spelling = Callable[[FieldInfo, Value], Value]
@@ -29,6 +29,7 @@ CONVERSATION = (
     FieldInfo("subject", FieldType.TEXT),
     FieldInfo("assignee", FieldType.TEXT),
     FieldInfo("status", FieldType.CHOICE, options=("open", "closed")),
+    FieldInfo(CONTACT_LINK, FieldType.SET, label="Contacts"),
     FieldInfo("created_at", FieldType.DATETIME, writable=False),
 )
 SCHEMA: Mapping[Kind, Sequence[FieldInfo]] = MappingProxyType({Kind.CONTACT: CONTACT, Kind.CONVERSATION: CONVERSATION})
@@ -113,3 +114,13 @@ class Answer:
     refused: Mapping[str, str] = field(default_factory=dict)
     guilty: tuple[str, ...] = ()
     candidate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The platform's verdict on one entry of a timeline, told by the entry's key."""
+
+    key: str
+    status: int
+    id: str = ""
+    created: bool = False

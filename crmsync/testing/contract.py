@@ -6,7 +6,8 @@
         def make_fake(self):
             return AcmeFake()          # a crmsync.testing.fake.FakeCrm
 
-Needs pytest and hypothesis. A skip says what the connector or its platform does not offer (`pytest -rs`).
+Needs pytest and hypothesis. A check of a capability that the connector does not declare is skipped and names it
+(`pytest -rs`); one that is declared has to work.
 """
 
 from __future__ import annotations
@@ -19,17 +20,25 @@ from typing import Any
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"crmsync.testing.checks.{name}" for name in ("base", "declares", "reads", "writes", "troubles", "webhooks"))
+    "crmsync.testing.checks.base",
+    *(f"crmsync.testing.checks.{name}" for name in ("declares", "reads", "walks", "writes", "conversations")),
+    *(f"crmsync.testing.checks.{name}" for name in ("segments", "timelines", "troubles", "webhooks")),
 )
 
+from crmsync.testing.checks.conversations import Conversations  # noqa: E402
 from crmsync.testing.checks.declares import Declares  # noqa: E402
 from crmsync.testing.checks.reads import Follows, Reads  # noqa: E402
+from crmsync.testing.checks.segments import People, Segments  # noqa: E402
+from crmsync.testing.checks.timelines import Timelines  # noqa: E402
 from crmsync.testing.checks.troubles import Troubles  # noqa: E402
+from crmsync.testing.checks.walks import Walks  # noqa: E402
 from crmsync.testing.checks.webhooks import Webhooks  # noqa: E402
 from crmsync.testing.checks.writes import Batches, Writes  # noqa: E402
 
 
-class ConnectorContract(Declares, Reads, Follows, Writes, Batches, Troubles, Webhooks):
+class ConnectorContract(
+    Declares, Reads, Follows, Walks, Writes, Batches, Conversations, Segments, People, Timelines, Troubles, Webhooks
+):
     """Subclass it, name the subclass `Test…`, and provide `make_fake`."""
 
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from crmsync.connector import Connector
-from crmsync.model import Change, Fields, Kind, Value, WebhookRequest
+from crmsync.http import Budget
+from crmsync.model import Change, Fields, Kind, MessageStatus, Value, WebhookRequest
 
 
 class Trouble(StrEnum):
@@ -45,8 +46,11 @@ class Sample:
     find_by: str | None = None
     """A field for `find`; it takes e-mail addresses as values, and several records may share one."""
     several_pages: int = 250
-    """So many records that `changed` needs at least three pages."""
+    """So many records that `changed` needs at least three pages, and a segment of them two."""
     kind: Kind = Kind.CONTACT
+    conversation: Fields | None = None
+    """What a new conversation is made with, a free text first; where contacts are the sample and conversations too
+    can be created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,24 @@ class Delivery:
     changes: tuple[Change, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What stands on a timeline. `text` is what a reader sees of it, title and body, without markup.
+
+    `status` is None where the platform has no place for it.
+    """
+
+    id: str
+    text: str
+    status: MessageStatus | None = None
+
+
 class FakeCrm(Protocol):
     """A platform that can be arranged and looked into.
 
-    Holds one account, empty at the start. What a fake cannot do, it answers with `pytest.skip("why")`.
-    Ids are the platform's own. `fields` are in the spelling in which the connector hands them out.
+    Holds one account, empty at the start. What its platform cannot do, it answers with `pytest.skip("why")`.
+    Ids are the platform's own. `fields` are in the spelling in which the connector hands them out. A connector that
+    declares segments, people or activities needs a fake that is `WithSegments`, `WithPeople` or `WithTimelines` too.
     """
 
     @property
@@ -86,8 +103,8 @@ class FakeCrm(Protocol):
     def secrets(self) -> Sequence[str]:
         """Every secret string in the connector's settings: none of them may ever be shown."""
 
-    def connect(self) -> Connector[Any]:
-        """A new connector whose wire ends here. The kit closes it."""
+    def connect(self, *, budget: Budget | None = None) -> Connector[Any]:
+        """A new connector whose wire ends here, and that asks this budget. The kit closes it."""
 
     def close(self) -> None:
         """Lets go of sockets and threads."""
@@ -148,3 +165,30 @@ class FakeCrm(Protocol):
 
     def deliveries(self) -> Sequence[Delivery]:
         """Recorded bodies with their meaning. At least one of each type that is parsed, and one that is ignored."""
+
+
+@runtime_checkable
+class WithSegments(Protocol):
+    """A platform with named sets of contacts."""
+
+    def add_segment(self, name: str, members: Sequence[str]) -> str:
+        """A person makes a segment of these contacts; returns its id."""
+
+    def leave(self, segment: str, member: str) -> None:
+        """A contact is no longer in a segment."""
+
+
+@runtime_checkable
+class WithPeople(Protocol):
+    """A platform with users that records can belong to."""
+
+    def add_person(self, email: str, name: str, *, active: bool = True) -> str:
+        """A user joins, who may have left again by now; returns the id."""
+
+
+@runtime_checkable
+class WithTimelines(Protocol):
+    """A platform on which entries can be put beside a record."""
+
+    def timeline(self, id: str) -> Sequence[Entry]:
+        """What stands on the timeline of a contact or of a conversation, in the order in which it was made."""

@@ -3,8 +3,8 @@
     crm = MemoryCrm(clock, spelling=Respelling(lower_email=True), index_lag=timedelta(seconds=30))
     connector = crm.connect()
 
-Faults, respelling, index lag, page size and a ledger of effects are in `platform.py`. Deliveries are JSON, signed
-with hex HMAC-SHA256 over timestamp, a dot and the body. Needs no pytest.
+Faults, respelling, index lag, page size and a ledger of effects are in `platform.py`, segments, users and timelines in
+`office.py`. Deliveries are JSON, signed with hex HMAC-SHA256 over timestamp, a dot and the body. Needs no pytest.
 """
 
 from __future__ import annotations
@@ -20,28 +20,34 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 from pydantic import SecretStr
 
-from crmsync.connector import Connector, ConnectorSettings, Outcome, Surroundings, halving, pick
-from crmsync.errors import BadPayload, BadSignature, Doubt, Reject, Retry
+from crmsync.connector import Connector, ConnectorSettings, LogOutcome, Outcome, Surroundings, halving, pick
+from crmsync.errors import BadPayload, BadSignature, Doubt, Reject, Retry, Suspend
 from crmsync.http import Budget, Unlimited, classify, retry_after
 from crmsync.model import (
+    Activity,
     Can,
     Change,
     FieldInfo,
     Fields,
     Item,
     Kind,
+    Logged,
+    Member,
+    Members,
     Page,
+    Person,
     Rate,
     Record,
     Ref,
+    Segment,
     Value,
     WebhookRequest,
     Write,
     Written,
 )
-from crmsync.testing.account import SCHEMA, Answer, Effect, Refused, Respelling, Silent
+from crmsync.testing.account import SCHEMA, Answer, Effect, Entered, Refused, Respelling, Silent
 from crmsync.testing.fake import Delivery, Hooks, Sample
-from crmsync.testing.platform import Platform
+from crmsync.testing.office import Office
 
 __all__ = [
     "SCHEMA",
@@ -79,13 +85,23 @@ class MemoryConnector(Connector[MemorySettings]):
     name: ClassVar[str] = "memory"
     kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
     can: ClassVar[frozenset[Can]] = frozenset(
-        {Can.WEBHOOKS, Can.CHANGES, Can.FIND, Can.NATIVE_UPSERT, Can.CREATE, Can.PREPARE}
+        {
+            Can.WEBHOOKS,
+            Can.CHANGES,
+            Can.FIND,
+            Can.NATIVE_UPSERT,
+            Can.CREATE,
+            Can.PREPARE,
+            Can.SEGMENTS,
+            Can.ACTIVITIES,
+            Can.PEOPLE,
+        }
     )
     Settings: ClassVar[type[ConnectorSettings]] = MemorySettings
     batch_size: ClassVar[int] = 20
     rate: ClassVar[Rate] = Rate(100, 1)
 
-    def __init__(self, settings: MemorySettings, around: Surroundings, crm: Platform) -> None:
+    def __init__(self, settings: MemorySettings, around: Surroundings, crm: Office) -> None:
         super().__init__(settings, around)
         self.crm = crm
 
@@ -99,7 +115,7 @@ class MemoryConnector(Connector[MemorySettings]):
 
     def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One request; a batch that is refused as a whole is halved."""
-        return halving(writes, lambda part: self._send(kind, part))
+        return _agreed(halving(writes, lambda part: self._send(kind, part)))
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         """One request."""
@@ -128,6 +144,32 @@ class MemoryConnector(Connector[MemorySettings]):
             after = _Place(place.began or place.at)
         return Page(tuple(self._translated(record) for record in records), str(after), more)
 
+    def count(self, kind: Kind) -> int | None:
+        """The platform tells."""
+        return self._call(lambda: self.crm.total(kind))
+
+    def people(self) -> Sequence[Person]:
+        """One request."""
+        return self._call(self.crm.people)
+
+    def segments(self) -> Sequence[Segment]:
+        """One request."""
+        return self._call(self.crm.segments)
+
+    def members(self, segment: str, cursor: str | None = None) -> Members:
+        """By the members' ids; the cursor is the last one seen."""
+        page, more = self._call(lambda: self.crm.segment_page(segment, cursor or ""))
+        found = tuple(Member(record.id, record.external_id) for record in page)
+        return Members(found, found[-1].id if found else cursor or "", more)
+
+    def log(self, activities: Sequence[Activity]) -> Sequence[LogOutcome]:
+        """Entries in doubt are looked for beside their contacts; then one request makes and changes all."""
+        doubtful = {each.key: each.contact for each in activities if each.doubtful and not each.id}
+        found = self._call(lambda: self.crm.entries(set(doubtful.values()))) if doubtful else ()
+        known = {key: id for id, key in found if key in doubtful}
+        entries = [replace(each, id=each.id or known.get(each.key)) for each in activities]
+        return _agreed(halving(entries, self._enter)) if entries else []
+
     def verify(self, request: WebhookRequest) -> str:
         """Checks the headers' form, then the code against each secret, then the age."""
         stamps, codes = request.header(TIMESTAMP), request.header(SIGNATURE)
@@ -152,10 +194,13 @@ class MemoryConnector(Connector[MemorySettings]):
         return [self._item(entry) for entry in entries]
 
     def _call(self, request: Callable[[], T]) -> T:
+        self.around.budget.take()
         try:
             return request()
         except Refused as refused:
             wait = retry_after(refused.retry_after, self.crm.now())
+            if wait is not None:
+                self.around.budget.hold(wait)
             raise classify(self.name, refused.status, after=wait) from refused
         except Silent as silent:
             raise Retry(f"{self.name} gave no whole answer ({silent})", ambiguous=True) from silent
@@ -163,10 +208,24 @@ class MemoryConnector(Connector[MemorySettings]):
     def _send(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         try:
             answers = self._call(lambda: self.crm.write(kind, writes, create=Can.CREATE in self.can))
-        except Retry as passing:
-            return [passing] * len(writes)
+        except (Retry, Suspend) as trouble:
+            return [trouble] * len(writes)
         verdicts = {answer.external_id: answer for answer in answers}
         return [self._outcome(verdicts.get(write.external_id)) for write in writes]
+
+    def _enter(self, entries: Sequence[Activity]) -> Sequence[LogOutcome]:
+        try:
+            answers = {answer.key: answer for answer in self._call(lambda: self.crm.enter(entries))}
+        except (Retry, Suspend) as trouble:
+            return [trouble] * len(entries)
+        return [self._logged(answers.get(entry.key)) for entry in entries]
+
+    def _logged(self, answer: Entered | None) -> LogOutcome:
+        if answer is None:
+            return Retry(f"{self.name} said nothing about this entry", ambiguous=True)
+        if answer.status >= 400:
+            return Reject(f"{self.name} answered {answer.status}")
+        return Logged(answer.id, created=answer.created)
 
     def _outcome(self, answer: Answer | None) -> Outcome:
         if answer is None:
@@ -232,7 +291,7 @@ class KeylessMemoryConnector(MemoryConnector):
     can: ClassVar[frozenset[Can]] = MemoryConnector.can - {Can.NATIVE_UPSERT}
 
 
-class MemoryCrm(Platform):
+class MemoryCrm(Office):
     """A platform that also rings hooks, and makes the connector that speaks to it. Serves as a `FakeCrm`."""
 
     connector: type[MemoryConnector] = MemoryConnector
@@ -270,6 +329,7 @@ class MemoryCrm(Platform):
             refused=("stage", "nonsense"),
             find_by="email",
             several_pages=3 * self.page_size + 1,
+            conversation={"subject": "Order"},
         )
 
     @property
@@ -334,6 +394,14 @@ class MemoryCrm(Platform):
         lost = [{**entry, "key": f"evt-{number}-{id}", "type": f"{record.kind}.merged", "id": id} for id in gone]
         states = self.hooks_say_values and verb != "deleted"
         return _body(entry | told if states else entry, *lost)
+
+
+def _agreed(outcomes: Sequence[T]) -> Sequence[T]:
+    """The outcomes; trouble that all of them share, and after which nothing can have been done, is raised."""
+    first = outcomes[0] if outcomes else None
+    if isinstance(first, Suspend) and all(outcome is first for outcome in outcomes):
+        raise first
+    return outcomes
 
 
 def _is_news(effect: Effect) -> bool:

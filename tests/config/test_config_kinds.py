@@ -15,7 +15,7 @@ from crmsync.core.mapping import Owner, Rules
 from crmsync.core.matching import MatchRule
 from crmsync.core.messages import Log
 from crmsync.errors import ConfigError
-from crmsync.model import CONTACT_LINK, Can, FieldType, Kind
+from crmsync.model import CONTACT_LINK, FieldType, Kind
 from crmsync.testing.memory import MemoryConnector
 
 HEAD = """\
@@ -36,8 +36,6 @@ ENVIRONMENT = {
 
 class Whole(MemoryConnector):
     """A connector that can do everything."""
-
-    can = MemoryConnector.can | {Can.SEGMENTS, Can.ACTIVITIES, Can.PEOPLE}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,13 +11,13 @@ from typing import Any
 
 from connectors.hubspot import HubSpot
 from crmsync.connector import Surroundings
-from crmsync.http import Unlimited
-from crmsync.model import CONTACT_LINK, Change, Fields, Kind, WebhookRequest
+from crmsync.http import Budget, Unlimited
+from crmsync.model import CONTACT_LINK, ActivityKind, Change, Fields, Kind, MessageStatus, WebhookRequest
 from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.faults import Trouble as Wire
 from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator, Partial, sign
 from crmsync.testing.contract import Batches, ConnectorContract, Writes  # type: ignore[attr-defined]
-from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
+from crmsync.testing.fake import Delivery, Entry, Hooks, Sample, Trouble
 from crmsync.testing.loopback import LOOPBACK
 
 HOOK_URL = "https://sync.example.com/hooks/acme/hubspot"
@@ -28,6 +29,9 @@ FAULTS = {
     Trouble.CUT: Fault(Wire.TRUNCATED, applied=True),
     Trouble.HTML: Fault(Wire.HTML),
 }
+KEYS = {"contact": "kirim_contact_id", "ticket": "kirim_conversation_id"}
+ENTRIES = {"communication": ("kirim_key", "kirim_status"), "note": ("kirim_key",)}
+CONVERSATION = frozenset({"subject", CONTACT_LINK})
 EVENT = {
     "eventId": 3816279340,
     "subscriptionId": 25,
@@ -107,7 +111,12 @@ DELIVERIES = (
         propertyName="hs_analytics_source",
         propertyValue="OFFLINE",
     ),
-    delivery("ticket", subscriptionType="ticket.creation", objectId=7),
+    delivery(
+        "ticket",
+        Change(Kind.CONVERSATION, "7", created=True),
+        subscriptionType="ticket.creation",
+        objectId=7,
+    ),
     delivery("company", subscriptionType="object.creation", objectTypeId="0-2", objectId=7),
     delivery(
         "association", subscriptionType="contact.associationChange", objectId=1246965, fromObjectId=1, toObjectId=2
@@ -193,11 +202,11 @@ class HubSpotFake:
         refused=("lifecyclestage", "no such stage"),
         find_by="jobtitle",
         several_pages=450,
+        conversation={"subject": "Order", "hs_pipeline": "0", "hs_pipeline_stage": "1"},
     )
     hooks = Hooks((b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp"), secrets=len(SECRETS))
     secrets = (TOKEN, *SECRETS)
     object = "contact"
-    key = "kirim_contact_id"
     wanted = frozenset({"firstname", "company", "email", "phone", "createdate", "jobtitle", "lifecyclestage"})
 
     def __init__(self, partial: Partial) -> None:
@@ -205,14 +214,26 @@ class HubSpotFake:
         behaviour = Behaviour(partial=partial)
         self.account = HubSpotEmulator(token=TOKEN, clock=self.now, behaviour=behaviour, client_secret=SECRETS[0])
         self.table = self.account.tables[self.object]
-        self.table.properties.define(self.key, unique=True)
+        for object, key in KEYS.items():
+            self.account.tables[object].properties.define(key, unique=True)
+        for object, names in ENTRIES.items():
+            for name in names:
+                self.account.tables[object].properties.define(name)
         self.account.start()
 
-    def connect(self) -> HubSpot:
+    def connect(self, *, budget: Budget | None = None) -> HubSpot:
         keys = {"access_token": TOKEN, "client_secrets": SECRETS, "base_url": self.account.url}
         settings = HubSpot.Settings.model_validate({**keys, "timeout_seconds": 0.4})
         kind = self.sample.kind
-        around = Surroundings("acme", "hubspot", HOOK_URL, Unlimited(), {kind: self.wanted}, reach=LOOPBACK)
+        around = Surroundings(
+            "acme",
+            "hubspot",
+            HOOK_URL,
+            budget or Unlimited(),
+            {Kind.CONVERSATION: CONVERSATION, kind: self.wanted},
+            reach=LOOPBACK,
+            activities=frozenset(ActivityKind),
+        )
         connector = HubSpot(settings, around)
         connector.fields(kind)  # read before the first write in any case; the kit's faults are meant for the write
         return connector
@@ -221,7 +242,7 @@ class HubSpotFake:
         self.account.stop()
 
     def add(self, external_id: str | None, fields: Fields) -> str:
-        key = {self.key: external_id} if external_id else {}
+        key = {KEYS[self.object]: external_id} if external_id else {}
         return self.account.create(self.object, **_texts(fields), **key)
 
     def edit(self, id: str, fields: Fields) -> None:
@@ -283,6 +304,26 @@ class HubSpotFake:
     def deliveries(self) -> Sequence[Delivery]:
         return DELIVERIES
 
+    def add_segment(self, name: str, members: Sequence[str]) -> str:
+        return self.account.lists.define(name, members)
+
+    def leave(self, segment: str, member: str) -> None:
+        self.account.lists.remove(segment, [member])
+
+    def add_person(self, email: str, name: str, *, active: bool = True) -> str:
+        first, _, last = name.partition(" ")
+        return self.account.owners.add(email, first, last, archived=not active)
+
+    def timeline(self, id: str) -> Sequence[Entry]:
+        entries = [entry for object in ENTRIES for entry in self.account.linked(id, object)]
+        return [self._entry(entry) for entry in sorted(entries, key=int)]
+
+    def _entry(self, id: str) -> Entry:
+        held = self.account.get(id)
+        note = html.unescape(held.get("hs_note_body", "").replace("<br>", "\n"))
+        status = held.get("kirim_status")
+        return Entry(id, note or held["hs_communication_body"], MessageStatus(status) if status else None)
+
 
 def _texts(fields: Fields) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in fields.items()}
@@ -301,7 +342,6 @@ class TicketFake(HubSpotFake):
         kind=Kind.CONVERSATION,
     )
     object = "ticket"
-    key = "kirim_conversation_id"
     wanted = frozenset({"content", "subject", "createdate", "hs_ticket_priority", "reply_to", CONTACT_LINK})
 
     def __init__(self, partial: Partial) -> None:

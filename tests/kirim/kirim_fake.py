@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crmsync.connector import Surroundings
-from crmsync.http import Unlimited
+from crmsync.http import Budget, Unlimited
 from crmsync.kirim.contact import METADATA, contact_record
 from crmsync.kirim.endpoint import Kirim
 from crmsync.kirim.settings import KirimSettings
@@ -53,7 +53,7 @@ class KirimFake:
         self.emulator = KirimEmulator(clock=self.now, numbers=NUMBERS).start()
         self.secrets = (*SECRETS, self.emulator.key)
 
-    def connect(self) -> Kirim:
+    def connect(self, *, budget: Budget | None = None) -> Kirim:
         settings = KirimSettings.model_validate(
             {
                 "api_key": self.emulator.key,
@@ -64,7 +64,7 @@ class KirimFake:
             }
         )
         url = "https://hooks.example/hooks/acme/kirim"
-        around = Surroundings("acme", "kirim", url, Unlimited(), {Kind.CONTACT: WANTED}, self.now, LOOPBACK)
+        around = Surroundings("acme", "kirim", url, budget or Unlimited(), {Kind.CONTACT: WANTED}, self.now, LOOPBACK)
         return Kirim(settings, around)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import orjson
 from sqlalchemy import Connection as Transaction
 from sqlalchemy import select
 
-from crmsync.connector import Outcome
+from crmsync.connector import Connector, Outcome
 from crmsync.core.mapping import FieldRule, Owner, Rules
 from crmsync.daemon.running import FLOWS
 from crmsync.errors import ConnectorError, Fenced, Retry, Suspend
@@ -29,7 +29,7 @@ from crmsync.flows.settling import Surroundings
 from crmsync.flows.steps import Stride
 from crmsync.flows.sync import sync
 from crmsync.flows.tenant import Connection, Tenant
-from crmsync.model import Fields, FieldType, Kind, Record, Write
+from crmsync.model import Can, Fields, FieldType, Kind, Record, Write
 from crmsync.store import cursors, history, lanes, pairs, records, runs, tables
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
@@ -82,7 +82,11 @@ class CrmConnector(Watched, MemoryConnector):
 
 
 class KirimConnector(Watched, UpdateOnlyMemoryConnector):
-    """Kirim's: it makes no contacts."""
+    """Kirim's: it makes no contacts, and has neither segments nor timelines nor a count."""
+
+    can = frozenset({Can.WEBHOOKS, Can.CHANGES, Can.FIND, Can.NATIVE_UPSERT})
+    prepare, people, log = Connector.prepare, Connector.people, Connector.log
+    segments, members, count = Connector.segments, Connector.members, Connector.count
 
 
 class Crm(MemoryCrm):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import ConfigDict
 
-from crmsync.connector import ConnectorSettings, Outcome
+from crmsync.connector import Connector, ConnectorSettings, Outcome
 from crmsync.errors import BadPayload, BadSignature, ConnectorError, Doubt, Reject, Retry, Suspend
 from crmsync.model import Can, FieldInfo, Item, Kind, Page, Record, Ref, WebhookRequest, Write, Written
 from crmsync.testing.account import Answer, Refused, Silent
@@ -77,8 +77,8 @@ class CallsItselfSomethingElse(MemoryConnector):
 
 
 @bitten_by("it_declares_exactly_what_it_implements")
-class BoastsOfSegments(MemoryConnector):
-    can = MemoryConnector.can | {Can.SEGMENTS}
+class BoastsOfPeople(MemoryConnector):
+    people = Connector.people
 
 
 @bitten_by("it_declares_exactly_what_it_implements", "what_it_does_not_declare_raises_unsupported")

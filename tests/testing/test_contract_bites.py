@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from testing import broken_beside
 from testing.broken import MISTAKES, Mistake
 
 from crmsync.testing.contract import ConnectorContract, checks
@@ -45,3 +46,4 @@ def test_every_mistake_is_planted_once() -> None:
 
     assert len(names) == len(set(names))
     assert len(names) >= 12
+    assert broken_beside.WalksOverOnePage.__name__ in names

@@ -13,7 +13,20 @@ import pytest
 
 from crmsync.connector import Outcome
 from crmsync.errors import Reject, Retry
-from crmsync.model import Can, Change, FieldInfo, FieldType, Item, Kind, Ref, Write, Written
+from crmsync.model import (
+    CONTACT_LINK,
+    Activity,
+    ActivityKind,
+    Can,
+    Change,
+    FieldInfo,
+    FieldType,
+    Item,
+    Kind,
+    Ref,
+    Write,
+    Written,
+)
 from crmsync.testing.clock import START, ManualClock
 from crmsync.testing.fake import FakeCrm, Trouble
 from crmsync.testing.memory import KeylessMemoryConnector, MemoryConnector, MemoryCrm, Respelling
@@ -278,6 +291,52 @@ def test_conversations_are_kept_apart_from_contacts(clock: ManualClock) -> None:
     assert contact.id != conversation.id
     assert connector.fetch(CONTACT, [Ref(id=conversation.id)]) == [None]
     assert [record.id for record in connector.changed(Kind.CONVERSATION, None).records] == [conversation.id]
+
+
+def test_a_segment_can_be_a_rule(clock: ManualClock) -> None:
+    """Then it has whoever fits, and says that it is dynamic."""
+    crm = MemoryCrm(clock)
+    ana, bea = (crm.add(None, {"name": name, "vip": True}) for name in ("Ana", "Bea"))
+    segment = crm.add_segment("VIP", rule=lambda record: record.fields["vip"] is True)
+    crm.edit(bea, {"vip": False})
+    connector = crm.connect()
+
+    assert [member.id for member in connector.members(segment).members] == [ana]
+    assert [(told.dynamic, told.size) for told in connector.segments()] == [(True, 1)]
+
+
+def test_a_person_joins_and_leaves_a_segment(clock: ManualClock) -> None:
+    """One that is not dynamic."""
+    crm = MemoryCrm(clock)
+    ana, bea = (crm.add(None, {"name": name}) for name in ("Ana", "Bea"))
+    segment = crm.add_segment("VIP", [ana])
+    crm.join(segment, bea)
+    crm.leave(segment, ana)
+
+    assert [member.id for member in crm.connect().members(segment).members] == [bea]
+
+
+def test_an_entry_that_is_sent_twice_stands_there_twice(clock: ManualClock) -> None:
+    """The platform knows no unique key: only who looks first makes it once."""
+    crm = MemoryCrm(clock)
+    ana = crm.add(None, {"name": "Ana"})
+    said = Activity("wamid.1", ActivityKind.MESSAGE, START, "WhatsApp", "Hello", ana)
+    for entry in (said, said, replace(said, doubtful=True)):
+        crm.connect().log([entry])
+
+    assert len(crm.timeline(ana)) == 2
+
+
+def test_people_take_a_contact_off_a_conversation_and_connectors_do_not(clock: ManualClock) -> None:
+    """What the interface only ever adds to."""
+    crm = MemoryCrm(clock)
+    ana, bea = (crm.add(None, {"name": name}) for name in ("Ana", "Bea"))
+    made = crm.add("cnv_1", {CONTACT_LINK: (ana,)}, Kind.CONVERSATION)
+    one(crm.connect(), Write("cnv_1", {CONTACT_LINK: (bea,)}), Kind.CONVERSATION)
+    both = crm.held(made)[CONTACT_LINK]
+    crm.edit(made, {CONTACT_LINK: (bea,)})
+
+    assert (both, crm.held(made)[CONTACT_LINK]) == ((ana, bea), (bea,))
 
 
 def test_only_wanted_fields_are_read(clock: ManualClock) -> None:

@@ -56,7 +56,8 @@ class TestSparseMemory(ConnectorContract):
     class Sparse(MemoryConnector):
         can = frozenset()
         find, changed, verify, parse = Connector.find, Connector.changed, Connector.verify, Connector.parse
-        prepare = Connector.prepare
+        prepare, people, log = Connector.prepare, Connector.people, Connector.log
+        segments, members = Connector.segments, Connector.members
 
     def make_fake(self) -> MemoryCrm:
         crm = MemoryCrm(ManualClock())

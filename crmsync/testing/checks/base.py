@@ -13,7 +13,7 @@ import pytest
 
 from crmsync.connector import Connector, Outcome
 from crmsync.errors import ConnectorError
-from crmsync.model import Can, Fields, Kind, Record, Ref, Value, Write, Written
+from crmsync.model import Can, Fields, Kind, Page, Record, Ref, Value, Write, Written
 from crmsync.testing.fake import FakeCrm
 
 T = TypeVar("T")
@@ -93,6 +93,22 @@ def needs(connector: Connector[Any], *capabilities: Can) -> None:
             pytest.skip(f"{connector.name} does not declare {capability.value}")
 
 
+def arranged(fake: FakeCrm, facet: Any) -> Any:
+    """The fake as what a declared capability needs it to be. If it is not, the check fails: nothing would be proved."""
+    if fake.sample.kind is not Kind.CONTACT:
+        pytest.skip("segments, people and timelines are checked with the fake whose sample is contacts")
+    if not isinstance(fake, facet):
+        pytest.fail(f"the connector declares what its fake cannot arrange: the fake is not {facet.__name__}")
+    return fake
+
+
+def declared(value: T | None, what: str) -> T:
+    """What a declared capability cannot be checked without."""
+    if value is None:
+        pytest.fail(f"the connector declares what its fake cannot arrange: it has no {what}")
+    return value
+
+
 def given(value: T | None, what: str) -> T:
     """Skips a check for which the platform has no field."""
     if value is None:
@@ -127,6 +143,14 @@ def write(connector: Connector[Any], kind: Kind, write: Write) -> Outcome:
     return upsert(connector, kind, [write])[0]
 
 
+def attempt(connector: Connector[Any], kind: Kind, writes: Sequence[Write]) -> list[Outcome]:
+    """The outcomes; an error that was raised is the outcome of every write."""
+    try:
+        return upsert(connector, kind, writes)
+    except ConnectorError as error:
+        return [error] * len(writes)
+
+
 def written(outcome: Outcome) -> Written:
     """The write must have been accepted."""
     assert isinstance(outcome, Written), f"the write was not accepted: {type(outcome).__name__}"
@@ -152,18 +176,38 @@ def fetched(connector: Connector[Any], kind: Kind, ref: Ref) -> Record:
     return record
 
 
-def walk(connector: Connector[Any], kind: Kind, cursor: str | None = None, since: datetime | None = None) -> Walk:
-    """Follows the feed to its present end, which must come."""
+def walk(
+    connector: Connector[Any],
+    kind: Kind,
+    cursor: str | None = None,
+    since: datetime | None = None,
+    *,
+    every: bool = False,
+) -> Walk:
+    """Follows the feed to its present end, which must come; with `every` the walk over all records."""
     records: list[Record] = []
+    for page in pages(connector.walk if every else connector.changed, kind, cursor, since):
+        records.extend(page.records)
+        cursor = page.cursor
+    return Walk(records, cursor or "")
+
+
+def pages(
+    ask: Callable[[Kind, str | None, datetime | None], Page],
+    kind: Kind,
+    cursor: str | None = None,
+    since: datetime | None = None,
+) -> Iterator[Page]:
+    """Page after page, until there are no more. `since` belongs to the first."""
     used = {cursor}
     while True:
-        page = connector.changed(kind, cursor, since)
-        records.extend(page.records)
+        page = ask(kind, cursor, since)
+        yield page
         if not page.more:
-            return Walk(records, page.cursor)
-        assert page.cursor not in used, "the feed turns in circles: it gave the same cursor twice"
+            return
+        assert page.cursor not in used, "the pages turn in circles: the same cursor came twice"
         used.add(page.cursor)
-        assert len(used) < 1000, "the feed does not end"
+        assert len(used) < 1000, "the pages do not end"
         cursor, since = page.cursor, None
 
 

@@ -22,6 +22,7 @@ METHODS = {
     Can.PREPARE: ("prepare",),
     Can.SEGMENTS: ("segments", "members"),
     Can.ACTIVITIES: ("log",),
+    Can.PEOPLE: ("people",),
 }
 """Which methods a capability stands for. The other capabilities are about how `upsert` behaves."""
 
@@ -54,6 +55,9 @@ class Declares(Checks):
             Can.FIND: [lambda: connector.find(kind, text, ["x"])],
             Can.PREPARE: [lambda: connector.prepare(kind)],
             Can.WEBHOOKS: [lambda: connector.parse(b"{}")],
+            Can.SEGMENTS: [connector.segments, lambda: connector.members("1")],
+            Can.ACTIVITIES: [lambda: connector.log([])],
+            Can.PEOPLE: [connector.people],
         }
         for capability in calls.keys() - connector.can:
             for call in calls[capability]:

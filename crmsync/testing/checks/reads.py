@@ -14,6 +14,7 @@ from crmsync.testing.checks.base import (
     TEXTS,
     Checks,
     at_once,
+    declared,
     fetch,
     fetched,
     given,
@@ -142,7 +143,7 @@ class Reads(Checks):
         """An answer for each value that was asked."""
         needs(connector, Can.FIND)
         sample = fake.sample
-        field = given(sample.find_by, "field to find by")
+        field = declared(sample.find_by, "field to find by")
         values = ["none@example.com", "one@example.com", "many@example.com"]
         ids = [fake.add(None, {sample.text: f"P {value}", field: value}) for value in (*values[1:], values[2])]
         found = connector.find(sample.kind, field, values)
@@ -157,7 +158,7 @@ class Reads(Checks):
         """A quote or a wildcard is part of the value."""
         needs(connector, Can.FIND)
         sample = fake.sample
-        field = given(sample.find_by, "field to find by")
+        field = declared(sample.find_by, "field to find by")
         fake.add(None, {sample.text: "P", field: "one@example.com"})
         values = ["x' OR 'a'='a", 'x" OR "a"="a', "*", "%", "one@example.co_"]
         found = connector.find(sample.kind, field, values)

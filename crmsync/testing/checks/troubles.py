@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from crmsync.connector import Connector
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.http import Unlimited
 from crmsync.model import Can, Ref, Value, Write
-from crmsync.testing.checks.base import Checks, given, key, needs
-from crmsync.testing.fake import FakeCrm, Trouble
+from crmsync.testing.checks.base import Checks, arranged, declared, key, needs
+from crmsync.testing.checks.timelines import entry, logged
+from crmsync.testing.checks.walks import walked
+from crmsync.testing.fake import FakeCrm, Trouble, WithPeople, WithSegments, WithTimelines
 
-METHODS = ("fields", "prepare", "upsert", "fetch", "find", "changed")
-NEEDED = {"prepare": Can.PREPARE, "find": Can.FIND, "changed": Can.CHANGES}
+METHODS = (
+    *("fields", "prepare", "upsert", "fetch", "find", "changed", "walk"),
+    *("count", "people", "segments", "members", "log"),
+)
+NEEDED = {
+    "prepare": Can.PREPARE,
+    "find": Can.FIND,
+    "changed": Can.CHANGES,
+    "people": Can.PEOPLE,
+    "segments": Can.SEGMENTS,
+    "members": Can.SEGMENTS,
+    "log": Can.ACTIVITIES,
+}
 MEANING: dict[Trouble | int, type[ConnectorError]] = {
     400: Reject,
     401: Suspend,
@@ -90,6 +106,28 @@ class Troubles(Checks):
         assert isinstance(error, Retry)
         assert error.after is None
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_nothing_is_sent_without_leave(self, fake: FakeCrm, method: str) -> None:
+        """While the budget says to wait, no request goes out; and that is no attempt."""
+        budget = Gate()
+        with closing(fake.connect(budget=budget)) as connector:
+            call = _prepared(fake, connector, method)
+            budget.shut = True
+            fake.fail_next(500, times=20)
+
+            assert type(_failure(call)) is Throttled
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_the_time_that_the_platform_names_holds_the_budget(self, fake: FakeCrm, method: str) -> None:
+        """Everybody who shares the credential has to wait, not only who was told."""
+        budget = Gate()
+        with closing(fake.connect(budget=budget)) as connector:
+            call = _prepared(fake, connector, method)
+            fake.fail_next(429, retry_after=40)
+            _failure(call)
+
+        assert timedelta(seconds=40) in budget.held
+
     @pytest.mark.parametrize("trouble", [500, Trouble.RESET, Trouble.LOST, Trouble.TIMEOUT, Trouble.CUT])
     def test_a_create_that_may_have_been_applied_says_so(
         self, fake: FakeCrm, connector: Connector[Any], trouble: Trouble | int
@@ -141,15 +179,38 @@ def _warm_up(fake: FakeCrm, connector: Connector[Any]) -> None:
     connector.upsert(kind, [Write(key(9), {text: "Warmer"})])
 
 
+class Gate(Unlimited):
+    """A budget that can be shut, and remembers for how long it was told to hold."""
+
+    def __init__(self) -> None:
+        self.shut = False
+        self.held: list[timedelta] = []
+
+    def take(self, bucket: str = "") -> None:
+        """Nothing goes through while it is shut."""
+        if self.shut:
+            raise Throttled("the budget is used up")
+
+    def hold(self, until: timedelta, bucket: str = "") -> None:
+        """Remembers."""
+        self.held.append(until)
+
+
 def _prepared(fake: FakeCrm, connector: Connector[Any], method: str) -> Callable[[], Any]:
     """A call that would go well, about a record full of personal data."""
     if method in NEEDED:
         needs(connector, NEEDED[method])
     sample = fake.sample
+    if method == "walk":
+        walked(fake, connector)
+    if method == "count" and connector.count(sample.kind) is None:
+        pytest.skip(f"{connector.name} does not tell how many records there are")
     names = {"text": sample.text, "other": sample.other, "email": sample.email, "phone": sample.phone}
     fields = {name: PRIVATE[role] for role, name in names.items() if name}
     id = fake.add(key(8), fields)
-    found_by = given(sample.find_by, "field to find by") if method == "find" else ""
+    if method in ("people", "segments", "members", "log"):
+        return _beside(fake, connector, method, id)
+    found_by = declared(sample.find_by, "field to find by") if method == "find" else ""
     calls: dict[str, Callable[[], Any]] = {
         "fields": lambda: connector.fields(sample.kind),
         "prepare": lambda: connector.prepare(sample.kind),
@@ -157,8 +218,24 @@ def _prepared(fake: FakeCrm, connector: Connector[Any], method: str) -> Callable
         "fetch": lambda: connector.fetch(sample.kind, [Ref(id=id)]),
         "find": lambda: connector.find(sample.kind, found_by, [str(fields.get(found_by))]),
         "changed": lambda: connector.changed(sample.kind, None),
+        "walk": lambda: connector.walk(sample.kind, None),
+        "count": lambda: connector.count(sample.kind),
     }
     return calls[method]
+
+
+def _beside(fake: FakeCrm, connector: Connector[Any], method: str, id: str) -> Callable[[], Any]:
+    """The same for what there is besides records."""
+    if method == "people":
+        arranged(fake, WithPeople).add_person(PRIVATE["email"], PRIVATE["text"])
+        return connector.people
+    if method == "log":
+        arranged(fake, WithTimelines)
+        logged(connector, entry(fake, 0, id))  # what a connector reads once, it has read
+        private = replace(entry(fake, 1, id), title=str(PRIVATE["text"]), body=str(PRIVATE["phone"]))
+        return lambda: connector.log([private])[0]
+    segment = arranged(fake, WithSegments).add_segment(PRIVATE["other"], [id])
+    return connector.segments if method == "segments" else lambda: connector.members(segment)
 
 
 def _failure(call: Callable[[], Any]) -> ConnectorError:

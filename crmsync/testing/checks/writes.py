@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from crmsync.connector import Connector, Outcome
-from crmsync.errors import ConnectorError, Reject, Retry
-from crmsync.model import Can, Kind, Ref, Value, Write, Written
+from crmsync.errors import Reject, Retry
+from crmsync.model import Can, Ref, Value, Write, Written
 from crmsync.testing.checks.base import (
     TEXTS,
     Checks,
     at_once,
+    attempt,
     empty,
     fetch,
     fetched,
@@ -109,6 +110,29 @@ class Writes(Checks):
         assert fake.ids() == [first]
         assert fake.held(first).get(sample.text) == "Kept"
 
+    def test_a_deleted_record_is_made_anew_by_its_external_id(self, fake: FakeCrm, connector: Connector[Any]) -> None:
+        """Where no id says that the old one is meant."""
+        needs(connector, Can.CREATE)
+        sample = fake.sample
+        (id,) = populate(fake, 1)
+        fake.delete(id)
+        outcome = written(write(connector, sample.kind, Write(key(1), {sample.text: "Anew"})))
+        (made,) = fake.ids()
+
+        assert outcome.created
+        assert fake.held(made).get(sample.text) == "Anew"
+
+    def test_a_write_to_a_merged_record_is_not_lost(self, fake: FakeCrm, connector: Connector[Any]) -> None:
+        """It reaches the survivor, or it is rejected; the record that is gone does not come back."""
+        sample = fake.sample
+        winner, loser = populate(fake, 2)
+        survivor = fake.merge(winner, loser)
+        outcome = write(connector, sample.kind, Write(key(2), {sample.text: "New"}, id=loser))
+
+        assert fake.ids() == [survivor]
+        assert isinstance(outcome, Written | Reject)
+        assert (fake.held(survivor).get(sample.text) == "New") is isinstance(outcome, Written)
+
     def test_twice_is_once(self, fake: FakeCrm, connector: Connector[Any]) -> None:
         """The second write finds the first one's record."""
         needs(connector, Can.CREATE)
@@ -170,7 +194,7 @@ class Writes(Checks):
         sample = fake.sample
         again = Write(key(4), {sample.text: "Ana"})
         fake.fail_next(Trouble.LOST)
-        _attempt(connector, sample.kind, [again])
+        attempt(connector, sample.kind, [again])
         written(write(connector, sample.kind, again))
 
         assert len(fake.ids()) == 1
@@ -179,7 +203,7 @@ class Writes(Checks):
         """Where the platform keeps the external id unique, nothing else has to."""
         needs(connector, Can.CREATE, Can.NATIVE_UPSERT)
         kind, text = fake.sample.kind, fake.sample.text
-        at_once(lambda n: _attempt(connector, kind, [Write(key(6), {text: f"T{n}"})]), range(8))
+        at_once(lambda n: attempt(connector, kind, [Write(key(6), {text: f"T{n}"})]), range(8))
 
         assert len(fake.ids()) == 1
 
@@ -248,7 +272,7 @@ class Batches(Checks):
         ]
 
     @pytest.mark.parametrize("skip", [0, 1, 2])
-    @pytest.mark.parametrize("trouble", [400, 429, 500, Trouble.RESET, Trouble.LOST])
+    @pytest.mark.parametrize("trouble", [400, 401, 429, 500, Trouble.RESET, Trouble.LOST])
     def test_every_outcome_is_true_when_a_request_fails(
         self, fake: FakeCrm, connector: Connector[Any], trouble: Trouble | int, skip: int
     ) -> None:
@@ -267,7 +291,7 @@ class Batches(Checks):
         fake.fail_next(trouble, skip=skip)
         outcomes: list[Outcome] = []
         for start in range(0, len(writes), connector.batch_size):
-            outcomes += _attempt(connector, sample.kind, writes[start : start + connector.batch_size])
+            outcomes += attempt(connector, sample.kind, writes[start : start + connector.batch_size])
         fake.heal()
 
         for row, outcome in zip(writes, outcomes, strict=True):
@@ -281,14 +305,6 @@ class Batches(Checks):
         at_once(lambda row: written(write(connector, sample.kind, row)), writes)
 
         assert [fake.held(id).get(sample.text) for id in ids] == [f"New {number}" for number in range(1, 9)]
-
-
-def _attempt(connector: Connector[Any], kind: Kind, writes: list[Write]) -> list[Outcome]:
-    """The outcomes; an error that was raised is the outcome of every write."""
-    try:
-        return upsert(connector, kind, writes)
-    except ConnectorError as error:
-        return [error] * len(writes)
 
 
 def _texts(fake: FakeCrm, connector: Connector[Any], writes: list[Write]) -> list[Value]:
