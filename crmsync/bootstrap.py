@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -23,12 +23,13 @@ import structlog
 from pydantic import SecretStr
 from starlette.routing import Route
 
-from crmsync import logs
+from crmsync import logs, vitals
 from crmsync.config import Configuration, ConnectionConfig, DaemonConfig, Start, TenantConfig, public_url_is_local
 from crmsync.connector import Connector, ConnectorSettings, Surroundings
 from crmsync.core.decide import Side
 from crmsync.core.mapping import Rules
 from crmsync.core.messages import Log
+from crmsync.core.schedules import SWEEP, Schedules
 from crmsync.daemon.alerts import Alerts, Hook
 from crmsync.daemon.budgets import TokenBudget
 from crmsync.daemon.engine import LocalEngine
@@ -192,6 +193,20 @@ def _wanted(rules: Rules, side: Side) -> frozenset[str]:
     return frozenset(name for lens in lenses for name in lens.names) | matched
 
 
+def kept(configuration: Configuration) -> list[str]:
+    """The tenants whose subscriptions are looked after: without a public address we do not know which are ours."""
+    return [tenant.id for tenant in configuration.tenants] if configuration.daemon.public_url else []
+
+
+def schedules(configuration: Configuration) -> dict[str, Schedules]:
+    """What is done by the clock, per tenant. Who is not looked after has no deliveries asked for again."""
+    found = {tenant.id: tenant.schedules for tenant in configuration.tenants}
+    for id in found.keys() - set(kept(configuration)):
+        crons = {name: cron for name, cron in found[id].crons.items() if name != SWEEP}
+        found[id] = replace(found[id], crons=crons)
+    return found
+
+
 def sources(tenants: Iterable[Tenant]) -> list[Source]:
     """The webhook endpoints of tenants: Kirim, and every CRM that sends webhooks."""
     found = []
@@ -263,7 +278,16 @@ class Daemon:
                 closing.callback(hold.release)
                 worker.start()
             if Role.SCHEDULER in self.roles:
-                schedule = Schedule(database, self._polls(), node_name(), wall_clock, worker.wake, self._kept())
+                schedule = Schedule(
+                    database,
+                    self._polls(),
+                    node_name(),
+                    wall_clock,
+                    worker.wake,
+                    kept(self.configuration),
+                    tenants=tenants,
+                    schedules=schedules(self.configuration),
+                )
                 schedule.start()
                 closing.callback(schedule.stop)
             if Role.WEB in self.roles and self.configuration.daemon.public_url:
@@ -311,8 +335,10 @@ class Daemon:
         reload = self._reload(renewal)
 
         def live() -> dict[str, Any]:
-            process = _process(database, worker, health, alerts, draining=stopping.is_set())
-            return {**_live(intake, builder.budgets, pen, reload), "process": process}
+            process = vitals.process(database, worker, health, alerts, draining=stopping.is_set())
+            loaded = reload.status() if reload else None
+            told = vitals.live(node_name(), intake, builder.budgets, pen, loaded)
+            return {**told, "process": process}
 
         metrics = Metrics(database, wall_clock, live)
         if reload is not None:
@@ -326,7 +352,10 @@ class Daemon:
                 *web_segments.routes(database, worker.wake, wall_clock),
                 *([Route("/reload", reloading(reload.now), methods=["POST"])] if reload else []),
             ]
-            application = admin.application(database, tenants, worker.wake, wall_clock, live, routes=routes)
+            planned = schedules(self.configuration)
+            application = admin.application(
+                database, tenants, worker.wake, wall_clock, live, routes=routes, schedules=planned
+            )
             serving.append(serve(application, f"unix:{path}", stopping))
         if daemon.metrics not in (None, daemon.listen):
             serving.append(serve(metrics.application(), str(daemon.metrics), stopping))
@@ -348,10 +377,6 @@ class Daemon:
         reload = Reload(self.path, self.configuration, renewal.apply, wall_clock)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         return reload
-
-    def _kept(self) -> list[str]:
-        """The tenants whose subscriptions are looked after: without a public address we do not know which are ours."""
-        return [tenant.id for tenant in self.configuration.tenants] if self.configuration.daemon.public_url else []
 
     def _polls(self) -> dict[tuple[str, str, Kind], timedelta]:
         return {
@@ -441,50 +466,6 @@ def _metrics(daemon: DaemonConfig, metrics: Metrics) -> list[Route]:
     if daemon.metrics is None and (not daemon.public_url or public_url_is_local(daemon.public_url)):
         return [Route("/metrics", metrics.answer_locally)]
     return []
-
-
-def _process(database: Database, worker: Worker, health: Health, alerts: Alerts, *, draining: bool) -> dict[str, Any]:
-    """The process itself in numbers."""
-    last = database.last_commit
-    return {
-        "commits_total": database.commits,
-        "last_commit_age_seconds": round(time.monotonic() - last, 3) if last else None,
-        "event_loop_lag_seconds": round(health.loop_lag, 4),
-        "tick_seconds": round(worker.tick_seconds, 4),
-        "ticks_total": worker.ticks,
-        "disk_free_bytes": health.free,
-        "log_lines_dropped_total": logs.dropped(),
-        "draining": int(draining),
-        "alerts": dict(alerts.counts),
-        "alarms": [{"kind": kind, "tenant": tenant, "about": about} for kind, tenant, about in alerts.active()],
-    }
-
-
-def _live(
-    intake: Intake, budgets: Mapping[tuple[str, str], TokenBudget], pen: Pen, reload: Reload | None
-) -> dict[str, Any]:
-    """What the process knows and the store does not: answers given, alarms, and what is left of the budgets."""
-    return {
-        "running": node_name(),
-        "alarms": intake.alarm.active(),
-        "configuration": reload.status() if reload else None,
-        "odd_headers": [
-            {"tenant": tenant, "source": source, "what": word, "count": count}
-            for (tenant, source, word), count in sorted(intake.odd.items())
-        ],
-        "quarantine_fates": [
-            {"tenant": tenant, "source": source, "fate": fate, "count": count}
-            for (tenant, source, fate), count in sorted(pen.counts.items())
-        ],
-        "answers": [
-            {"tenant": tenant, "source": source, "answer": word, "count": count}
-            for (tenant, source, word), count in sorted(intake.counts.items())
-        ],
-        "budgets": [
-            {"tenant": tenant, "endpoint": endpoint, "left": round(budget.ample(), 3), "requests": budget.taken}
-            for (tenant, endpoint), budget in sorted(budgets.items())
-        ],
-    }
 
 
 def _on_signals(stopping: asyncio.Event) -> None:

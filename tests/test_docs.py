@@ -81,9 +81,9 @@ ENVIRON = {
 
 
 def test_the_examples_in_the_readme_are_configurations(tmp_path: Path) -> None:
-    whole, mapping = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    whole, mapping, *further = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     before, _, _ = whole.partition("    contacts:\n")
 
-    for text in (whole, before + mapping):
+    for text in (whole, before + mapping, *(whole + section for section in further)):
         (tmp_path / "toko.yaml").write_text(text, encoding="utf-8")
         assert [tenant.id for tenant in load(tmp_path, environ=ENVIRON).tenants] == ["toko"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
@@ -86,7 +87,8 @@ def _status(configuration: Configuration) -> dict[str, Any]:
         return dict(live)
     database = bootstrap.open_database(configuration, exclusive=False)
     try:
-        return {**database.read(lambda tx: report.status(tx, wall_clock())), "running": None}
+        planned = bootstrap.schedules(configuration)
+        return {**database.read(lambda tx: report.status(tx, wall_clock(), planned)), "running": None}
     finally:
         database.close()
 
@@ -140,6 +142,7 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         "no contact has been seen yet",
     )
     console.print(f"[dim]received, → CRM and → Kirim (fields written): in the last {minutes} minutes[/dim]")
+    _show_schedules(console, told["schedules"])
     for subscription in told["subscriptions"]:
         _show_subscription(console, subscription)
     for pair in told["parked"]:
@@ -186,6 +189,21 @@ def _show_doubts(console: Console, told: dict[str, Any]) -> None:
     if configuration.get("needs_restart"):
         keys = ", ".join(configuration["needs_restart"])
         console.print(f"[yellow]needs a restart[/yellow]  {escape(keys)}")
+
+
+def _show_schedules(console: Console, told: Sequence[dict[str, Any]]) -> None:
+    """When each comes again, and how it went the last time."""
+    rows = [
+        [_place(each, "schedule"), each["cron"], each["next"] or "", each["last"] or "", _outcome(each)]
+        for each in told
+    ]
+    if rows:
+        console.print()
+        _table(console, ["schedule", "when", "next", "last", "outcome"], rows, "")
+
+
+def _outcome(told: dict[str, Any]) -> str:
+    return ": ".join(word for word in (told["outcome"], told["detail"]) if word)
 
 
 def _show_subscription(console: Console, told: dict[str, Any]) -> None:

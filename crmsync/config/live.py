@@ -70,7 +70,7 @@ def _tenant(old: TenantConfig, new: TenantConfig, changed: list[str], waiting: l
     taken((f"kirim.{name}" for name in later), waiting)
     if old.deliveries_per_second != new.deliveries_per_second:
         taken(iter(["deliveries_per_second"]), changed)
-    taken((name for name in _differing(old, new) if name not in APART), waiting)
+    taken((name for name in _differing(old, new) if name not in APART and not _only_clocks(name, old, new)), waiting)
     renewed = {each.name: each for each in new.connections}
     connections = []
     for connection in old.connections:
@@ -100,6 +100,14 @@ def _connection(old: ConnectionConfig, new: ConnectionConfig) -> tuple[Any, list
 def _only_zone(name: str, old: ConnectionConfig, new: ConnectionConfig) -> bool:
     """Whether messages differ in nothing but the tenant's time zone, which is said of the tenant."""
     return name == "messages" and replace(old.messages, zone=new.messages.zone) == new.messages
+
+
+def _only_clocks(name: str, old: TenantConfig, new: TenantConfig) -> bool:
+    """Whether schedules differ in nothing but the tenant's time zone."""
+    if name != "schedules":
+        return False
+    crons = {name: replace(cron, zone=new.timezone) for name, cron in old.schedules.crons.items()}
+    return replace(old.schedules, crons=crons) == new.schedules
 
 
 def _settings(old: S, new: S) -> tuple[S, list[str], list[str]]:

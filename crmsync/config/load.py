@@ -16,12 +16,14 @@ from crmsync.config.connections import ConnectionReader, Connectors, managed_twi
 from crmsync.config.kinds import spare_labels
 from crmsync.config.model import Configuration, ConnectionConfig, DaemonConfig, LogConfig, TenantConfig
 from crmsync.config.references import resolve
-from crmsync.config.sections import DaemonSection, TenantSection, address
+from crmsync.config.sections import NEVER, DaemonSection, SchedulesSection, TenantSection, address
 from crmsync.config.source import Document, KeyPath, Trap, files, read
 from crmsync.config.validate import Findings, is_url
 from crmsync.config.words import as_read, holds_secret, key_names, leaves, unknown_key
 from crmsync.connector import installed
+from crmsync.core.cron import Cron
 from crmsync.core.mapping import Rules
+from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, SWEEP, Schedules
 from crmsync.errors import ConfigError, Problem
 from crmsync.kirim.secrets import read_secrets_file
 from crmsync.kirim.settings import KirimSettings
@@ -188,6 +190,7 @@ class _Draft:
             deliveries_per_second=section.deliveries_per_second,
             kirim=kirim,
             connections=connections,
+            schedules=_schedules(section.schedules, zone),
         )
 
     def _with_secrets_file(self, kirim: KirimSettings, named: Path) -> KirimSettings | None:
@@ -244,6 +247,19 @@ class _Draft:
         names = {name: field for name, field in key_names(model).items() if is_url((name,))}
         urls = [self.document.at((*path, name)) or field.get_default() for name, field in names.items()]
         return bool(urls) and all(checks.target(str(url)) in self.findings.insecure for url in urls if url)
+
+
+def _schedules(section: SchedulesSection, zone: ZoneInfo) -> Schedules:
+    reconcile = section.reconcile
+    wanted = {
+        POLL: section.poll,
+        SEGMENTS: section.segments,
+        SWEEP: section.sweep,
+        RECONCILE: reconcile.cron if reconcile else None,
+    }
+    crons = {name: Cron(text, zone) for name, text in wanted.items() if text is not None and text != NEVER}
+    heal, threshold = (reconcile.heal, reconcile.threshold) if reconcile else (False, None)
+    return Schedules(MappingProxyType(crons), heal, threshold)
 
 
 def _sparing(rules: Mapping[Kind, Rules], managed: frozenset[str]) -> Mapping[Kind, Rules]:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from crmsync.connector import Connector, ConnectorSettings
 from crmsync.core.mapping import Rules
 from crmsync.core.messages import Logging
+from crmsync.core.schedules import Schedules
 from crmsync.core.segments import Rule
 from crmsync.errors import Problem
 from crmsync.kirim.settings import KirimSettings
@@ -91,6 +92,7 @@ class TenantConfig:
     deliveries_per_second: int | None
     kirim: KirimSettings
     connections: tuple[ConnectionConfig, ...]
+    schedules: Schedules
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Kirim's keys and a connector's keys are pydantic models of their own: they are o
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -15,12 +16,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from crmsync.config.model import Address, Start
 from crmsync.config.words import did_you_mean
+from crmsync.core.cron import Cron
 from crmsync.core.lens import PhoneFormat, Strangers
 from crmsync.core.mapping import OnDrift, Owner
 from crmsync.core.messages import Log
 from crmsync.model import FieldType
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+NEVER = "never"
+LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
+"""Every day there is comes after it, the 29th of February included."""
 HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 
 
@@ -78,6 +83,43 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _cron(text: str) -> str:
+    """An expression that comes true some day; `never` is none."""
+    if text != NEVER and Cron(text, ZoneInfo("UTC")).after(LONG_AGO) is None:
+        raise ValueError("never comes: there is no such day")
+    return text
+
+
+def _poll_cron(text: str) -> str:
+    if text == NEVER:
+        raise ValueError("can be left out, and is by each connection's poll_seconds then; 0 there never asks")
+    return _cron(text)
+
+
+CronText = Annotated[str, AfterValidator(_cron)]
+
+
+class ReconcileSection(_Section):
+    """The reconciliation by the clock."""
+
+    cron: CronText = Field(description="when; five fields as in crontab, in the tenant's time zone")
+    heal: bool = Field(False, description="have written what differs; else it is only reported")
+    threshold: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="how many records may differ for that; if more do, nothing is healed and people are alerted"
+    )
+
+
+class SchedulesSection(_Section):
+    """What is done by the clock. Every expression has five fields as in crontab, or is `never`."""
+
+    poll: Annotated[str, AfterValidator(_poll_cron)] | None = Field(
+        None, description="when the CRMs are asked for changes; by default by each connection's poll_seconds"
+    )
+    segments: CronText = Field("0 * * * *", description="when segments are walked and labels brought up to date")
+    sweep: CronText = Field("0 * * * *", description="when Kirim is asked to send again what it gave up")
+    reconcile: ReconcileSection | None = Field(None, description="when both sides are compared as a whole")
+
+
 class TenantSection(_Section):
     """The top of a tenant's file."""
 
@@ -92,6 +134,9 @@ class TenantSection(_Section):
     )
     deliveries_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="webhook deliveries taken in per second; above, senders are told to come again"
+    )
+    schedules: SchedulesSection = Field(
+        SchedulesSection.model_validate({}), description="what is done by the clock, in the tenant's time zone"
     )
     kirim: dict[str, Any] = Field(description="the Kirim account")
     connections: dict[str, Any] = Field(description="the CRMs, by a name of your choice")

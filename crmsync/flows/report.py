@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection
 
+from crmsync.core.schedules import Schedules
 from crmsync.flows.progress import latest
+from crmsync.flows.schedules import overview
 from crmsync.store import chores, deliveries, history, lanes, pairs, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
 """The stretch over which rates are told."""
+NO_SCHEDULES: Mapping[str, Schedules] = MappingProxyType({})
 SHOWN = 20
 """Parked pairs that are named; the others are only counted."""
 
 
-def status(tx: Connection, now: datetime) -> dict[str, Any]:
+def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = NO_SCHEDULES) -> dict[str, Any]:
     """Everything `crmsync status` shows that the store knows. Times are ISO 8601, lags are seconds."""
     since = now - RECENT
     return {
@@ -73,18 +78,9 @@ def status(tx: Connection, now: datetime) -> dict[str, Any]:
         ],
         **_looked_after(tx),
         "runs": latest(tx),
+        "schedules": overview(tx, schedules, now),
         "suspended": _suspended(tx),
-        "resting": [
-            {
-                "tenant": row.tenant,
-                "endpoint": row.endpoint,
-                "work": row.work,
-                "until": _moment(row.not_before) if row.not_before else None,
-                "suspended": row.suspended or None,
-                "failures": row.attempts,
-            }
-            for row in lanes.states(tx)
-        ],
+        "resting": _resting(tx),
     }
 
 
@@ -122,6 +118,21 @@ def _suspended(tx: Connection) -> list[dict[str, Any]]:
             "probes": one.probes,
         }
         for one in suspensions.every(tx)
+    ]
+
+
+def _resting(tx: Connection) -> list[dict[str, Any]]:
+    """The lanes that wait because their endpoint failed."""
+    return [
+        {
+            "tenant": row.tenant,
+            "endpoint": row.endpoint,
+            "work": row.work,
+            "until": _moment(row.not_before) if row.not_before else None,
+            "suspended": row.suspended or None,
+            "failures": row.attempts,
+        }
+        for row in lanes.states(tx)
     ]
 
 

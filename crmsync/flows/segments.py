@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection as Transaction
@@ -21,12 +21,11 @@ from crmsync.flows.kept import Alert
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Segment
 from crmsync.store import segments
+from crmsync.store.cursors import NEVER
 from crmsync.store.database import Database
 from crmsync.store.lanes import Fence
 from crmsync.store.segments import Due, Managed
 
-EVERY = timedelta(hours=1)
-"""How long after a walk the next one begins, unless a schedule or a person asks for it before."""
 SAMPLE = 20
 """Records named of those that Kirim does not know."""
 PAGES = 20_000
@@ -238,6 +237,6 @@ def _end(around: Segmenting, label: str, told: Told, error: str) -> None:
 
     def store(tx: Transaction) -> None:
         around.fence(tx)
-        segments.end(tx, managed, now, now + EVERY, told.document(), error)
+        segments.end(tx, managed, now, NEVER, told.document(), error)
 
     around.database.write(store)

@@ -1,18 +1,17 @@
-"""How far feeds were read, and the planned moments that one node claimed."""
+"""How far feeds were read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from crmsync.model import Kind
 from crmsync.store import tables
 from crmsync.store.records import insert
 
 _cursor = tables.Cursor.__table__  # type: ignore[attr-defined]
-_fire = tables.Fire.__table__  # type: ignore[attr-defined]
 
 NEVER = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 
@@ -85,15 +84,11 @@ def restart(
     )
 
 
-def claim(connection: Connection, name: str, slot: datetime, node: str, now: datetime) -> bool:
-    """Whether this node is the one that acts on a planned moment of a schedule."""
-    new = insert(connection, _fire).on_conflict_do_nothing().returning(_fire.c.name)
-    return connection.execute(new, {"name": name, "slot": slot, "node": node, "at": now}).first() is not None
-
-
-def purge_claims(connection: Connection, before: datetime) -> int:
-    """Forgets the claims of moments long past."""
-    return connection.execute(delete(_fire).where(_fire.c.at < before)).rowcount
+def read_since(connection: Connection, tenant: str, moment: datetime) -> tuple[int, int]:
+    """How many feeds a tenant has, and how many of them were read to their end since a moment."""
+    rows = connection.execute(select(_cursor.c.due_at, _cursor.c.read_at).where(_cursor.c.tenant == tenant)).all()
+    done = [row for row in rows if row.due_at == NEVER and row.read_at is not None and row.read_at >= moment]
+    return len(rows), len(done)
 
 
 def _this(tenant: str, endpoint: str, kind: Kind, feed: str) -> ColumnElement[bool]:

@@ -259,14 +259,16 @@ class History(SQLModel, table=True):
 
 
 class Fire(SQLModel, table=True):
-    """A planned moment of a schedule, claimed by the one node that acts on it."""
+    """A planned moment of a schedule, claimed by the one node that acts on it. `note` says what came of that."""
 
     __tablename__ = "fire"
 
+    tenant: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
     slot: datetime = Field(sa_column=Column(Instant, primary_key=True))
     node: str
     at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    note: str = ""
 
 
 class Chore(SQLModel, table=True):

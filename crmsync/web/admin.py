@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
+from crmsync.core.schedules import Schedules
 from crmsync.flows import dead, report
 from crmsync.flows.resync import resync
 from crmsync.flows.tenant import Tenant
@@ -33,11 +34,12 @@ def application(
     live: Callable[[], Mapping[str, Any]],
     *,
     routes: Sequence[BaseRoute] = (),
+    schedules: Mapping[str, Schedules] = report.NO_SCHEDULES,
 ) -> Starlette:
     """`GET /status`, `POST /resync`, `/sweep` and `/dead`. `live` adds to the status what only the process knows."""
 
     async def status(request: Request) -> JSONResponse:
-        told = await asyncio.to_thread(database.read, lambda tx: report.status(tx, clock()))
+        told = await asyncio.to_thread(database.read, lambda tx: report.status(tx, clock(), schedules))
         return JSONResponse({**told, **live()})
 
     async def read_again(request: Request) -> JSONResponse:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from crmsync.core.views import Source
 from crmsync.model import Kind, Record
-from crmsync.store import cursors, history, lanes, records
+from crmsync.store import cursors, fires, history, lanes, records
 from crmsync.store.cursors import Feed
 from crmsync.store.database import Database
+from crmsync.store.fires import Fire
 from crmsync.store.history import Entry
 from crmsync.store.lanes import Lane, Work
 from crmsync.store.records import KIRIM, Observation
@@ -73,11 +74,23 @@ def test_a_feed_with_more_stays_due_and_one_without_waits_to_be_rung(database: D
 
 
 def test_one_node_claims_a_moment(database: Database) -> None:
-    claims = [database.write(lambda tx, n=node: cursors.claim(tx, "poll", START, n, START)) for node in ("a", "b", "a")]
+    def claimed(node: str, slot: datetime = START, tenant: str = "acme") -> bool:
+        return database.write(lambda tx: fires.claim(tx, Fire(tenant, "poll", slot, node, START, "")))
 
-    assert claims == [True, False, False]
-    assert database.write(lambda tx: cursors.claim(tx, "poll", START + timedelta(minutes=1), "b", START))
-    assert database.write(lambda tx: cursors.purge_claims(tx, START + timedelta(days=1))) == 2
+    assert [claimed(node) for node in ("a", "b", "a")] == [True, False, False]
+    assert claimed("b", START + timedelta(minutes=1))
+    assert claimed("b", tenant="other")
+
+
+def test_the_latest_moment_of_a_schedule_is_remembered_however_old(database: Database) -> None:
+    slots = [START + timedelta(minutes=number) for number in range(3)]
+    for slot in slots:
+        database.write(lambda tx, at=slot: fires.claim(tx, Fire("acme", "poll", at, "a", at, "")))
+    database.write(lambda tx: fires.claim(tx, Fire("acme", "sweep", START, "a", START, "")))
+
+    assert database.write(lambda tx: fires.purge(tx, START + timedelta(days=9))) == 2
+    last = database.read(lambda tx: [fires.last(tx, "acme", name) for name in ("poll", "sweep", "segments")])
+    assert [fire and fire.slot for fire in last] == [slots[-1], START, None]
 
 
 def entry(number: int, **more) -> Entry:

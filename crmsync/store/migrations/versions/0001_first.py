@@ -93,11 +93,13 @@ def upgrade() -> None:
 
     op.create_table(
         "fire",
+        sa.Column("tenant", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("slot", sa.BigInteger(), nullable=False),
         sa.Column("node", sa.String(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name", "slot"),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "name", "slot"),
     )
 
     op.create_table(

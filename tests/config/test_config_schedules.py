@@ -1,0 +1,53 @@
+"""What is done by the clock: defaults, zones, and mistakes with file, line and key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from crmsync.config import Configuration
+from crmsync.core.cron import Cron
+from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, SWEEP
+
+Wrong = Callable[..., list[str]]
+Load = Callable[..., Configuration]
+JAKARTA = ZoneInfo("Asia/Jakarta")
+
+
+def test_segments_and_sweeps_come_every_hour_unless_said_otherwise(config_load: Load, base: str) -> None:
+    (tenant,) = config_load(base).tenants
+
+    hourly = Cron("0 * * * *", JAKARTA)
+    assert dict(tenant.schedules.crons) == {SEGMENTS: hourly, SWEEP: hourly}
+
+
+def test_everything_can_be_planned_in_the_tenants_zone(config_load: Load, base: str) -> None:
+    text = 'schedules:\n  poll: "*/5 * * * *"\n  segments: never\n  sweep: "@daily"\n'
+    text += '  reconcile: { cron: "15 3 * * 0", heal: true, threshold: 20 }\n'
+    (tenant,) = config_load(base + text).tenants
+
+    crons = {POLL: "*/5 * * * *", SWEEP: "@daily", RECONCILE: "15 3 * * 0"}
+    assert dict(tenant.schedules.crons) == {name: Cron(text, JAKARTA) for name, text in crons.items()}
+    assert (tenant.schedules.heal, tenant.schedules.threshold) == (True, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('sweep: "61 * * * *"', "sweep: cannot be read as a cron expression"),
+        ('segments: "* * *"', "segments: has 3 fields, found * * *; five are needed"),
+        ('segments: "0 0 1 * 1"', "segments: names a day of the month and a day of the week"),
+        ('sweep: "0 0 30 2 *"', "sweep: never comes"),
+        ("poll: never", "poll: can be left out"),
+        ('reconcil: "0 * * * *"', "reconcil: unknown key; did you mean reconcile?"),
+        ("reconcile: { heal: true }", "reconcile.cron: is missing"),
+        ('reconcile: { cron: "0 24 * * *" }', "reconcile.cron: cannot be read as a cron expression"),
+    ],
+)
+def test_a_mistake_names_file_line_and_key(wrong: Wrong, base: str, text: str, said: str) -> None:
+    (line,) = wrong(f"{base}schedules:\n  {text}\n")
+
+    assert line.startswith(("a.yaml:15: ", "a.yaml:16: "))
+    assert said in line
