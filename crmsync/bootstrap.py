@@ -152,7 +152,7 @@ class Builder:
             )
             for each in tenant.connections
         }
-        return Tenant(tenant.id, self.kirim(tenant), connections)
+        return Tenant(tenant.id, self.kirim(tenant), connections, tenant.retention)
 
     def _around(
         self,

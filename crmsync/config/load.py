@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
@@ -16,15 +17,16 @@ from crmsync.config.connections import ConnectionReader, Connectors, managed_twi
 from crmsync.config.kinds import spare_labels
 from crmsync.config.model import Configuration, ConnectionConfig, DaemonConfig, LogConfig, TenantConfig
 from crmsync.config.references import resolve
-from crmsync.config.sections import NEVER, DaemonSection, SchedulesSection, TenantSection, address
+from crmsync.config.sections import NEVER, DaemonSection, RetentionSection, SchedulesSection, TenantSection, address
 from crmsync.config.source import Document, KeyPath, Trap, files, read
 from crmsync.config.validate import Findings, is_url
 from crmsync.config.words import as_read, holds_secret, key_names, leaves, unknown_key
 from crmsync.connector import installed
 from crmsync.core.cron import Cron
 from crmsync.core.mapping import Rules
-from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, SWEEP, Schedules
+from crmsync.core.schedules import POLL, RECONCILE, RETENTION, SEGMENTS, SWEEP, Schedules
 from crmsync.errors import ConfigError, Problem
+from crmsync.flows.retention import Retention
 from crmsync.kirim.secrets import read_secrets_file
 from crmsync.kirim.settings import KirimSettings
 from crmsync.model import Kind
@@ -191,6 +193,7 @@ class _Draft:
             kirim=kirim,
             connections=connections,
             schedules=_schedules(section.schedules, zone),
+            retention=_retention(section.retention),
         )
 
     def _with_secrets_file(self, kirim: KirimSettings, named: Path) -> KirimSettings | None:
@@ -255,11 +258,17 @@ def _schedules(section: SchedulesSection, zone: ZoneInfo) -> Schedules:
         POLL: section.poll,
         SEGMENTS: section.segments,
         SWEEP: section.sweep,
+        RETENTION: section.retention,
         RECONCILE: reconcile.cron if reconcile else None,
     }
     crons = {name: Cron(text, zone) for name, text in wanted.items() if text is not None and text != NEVER}
     heal, threshold = (reconcile.heal, reconcile.threshold) if reconcile else (False, None)
     return Schedules(MappingProxyType(crons), heal, threshold)
+
+
+def _retention(section: RetentionSection) -> Retention:
+    days = (section.history, section.messages, section.runs, section.plans)
+    return Retention(*(timedelta(days=number) for number in days))
 
 
 def _sparing(rules: Mapping[Kind, Rules], managed: frozenset[str]) -> Mapping[Kind, Rules]:

@@ -15,6 +15,7 @@ from crmsync.core.messages import Logging
 from crmsync.core.schedules import Schedules
 from crmsync.core.segments import Rule
 from crmsync.errors import Problem
+from crmsync.flows.retention import Retention
 from crmsync.kirim.settings import KirimSettings
 from crmsync.model import Kind
 
@@ -93,6 +94,7 @@ class TenantConfig:
     kirim: KirimSettings
     connections: tuple[ConnectionConfig, ...]
     schedules: Schedules
+    retention: Retention
 
 
 @dataclass(frozen=True, slots=True)

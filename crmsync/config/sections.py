@@ -117,7 +117,19 @@ class SchedulesSection(_Section):
     )
     segments: CronText = Field("0 * * * *", description="when segments are walked and labels brought up to date")
     sweep: CronText = Field("0 * * * *", description="when Kirim is asked to send again what it gave up")
+    retention: CronText = Field("30 3 * * *", description="when what is older than `retention` says is forgotten")
     reconcile: ReconcileSection | None = Field(None, description="when both sides are compared as a whole")
+
+
+class RetentionSection(_Section):
+    """For how many days things are kept."""
+
+    history: Annotated[int, Field(ge=1, le=36_500)] = Field(90, description="why fields hold their values")
+    messages: Annotated[int, Field(ge=32, le=36_500)] = Field(
+        90, description="messages, and which of them stand on timelines; Kirim can repeat what it sent for 32 days"
+    )
+    runs: Annotated[int, Field(ge=1, le=36_500)] = Field(90, description="runs that ended, with their reports")
+    plans: Annotated[int, Field(ge=1, le=36_500)] = Field(30, description="plans, and what was applied of them")
 
 
 class TenantSection(_Section):
@@ -137,6 +149,9 @@ class TenantSection(_Section):
     )
     schedules: SchedulesSection = Field(
         SchedulesSection.model_validate({}), description="what is done by the clock, in the tenant's time zone"
+    )
+    retention: RetentionSection = Field(
+        RetentionSection.model_validate({}), description="for how many days things are kept"
     )
     kirim: dict[str, Any] = Field(description="the Kirim account")
     connections: dict[str, Any] = Field(description="the CRMs, by a name of your choice")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from crmsync.core.cron import Cron
 
-POLL, RECONCILE, SEGMENTS, SWEEP = "poll", "reconcile", "segments", "sweep"
+POLL, RECONCILE, SEGMENTS, SWEEP, RETENTION = "poll", "reconcile", "segments", "sweep", "retention"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,21 +17,20 @@ from sqlalchemy import Connection
 
 from crmsync import crash
 from crmsync.core.cron import Cron
-from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, SWEEP, Schedules
+from crmsync.core.schedules import POLL, RECONCILE, RETENTION, SEGMENTS, SWEEP, Schedules
 from crmsync.errors import ConnectorError, StoreError
 from crmsync.flows import reconcile
 from crmsync.flows.poll import CHANGES
 from crmsync.flows.schedules import RUN
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Kind
-from crmsync.store import chores, cursors, deliveries, fires, history, quarantine, runs, segments, sightings
+from crmsync.store import chores, cursors, deliveries, fires, quarantine, segments, sightings
 from crmsync.store.database import Database
 from crmsync.store.fires import BEGUN, Fire
 from crmsync.store.lanes import Work
 
 KEEP_KEYS = timedelta(days=45)
 """How long identities are remembered: a sender can repeat what it sent for 30 days, plus 31 hours of retries."""
-KEEP_HISTORY = timedelta(days=90)
 KEEP_REPLAYS = timedelta(days=31)
 """Kirim itself forgets a delivery after 30."""
 KEEP_MOMENTS = timedelta(days=2)
@@ -177,6 +176,7 @@ class Schedule:
             RECONCILE: lambda tx: self._reconcile(tx, tenant),
             SEGMENTS: lambda tx: self._walk_segments(tx, tenant),
             SWEEP: self._chore(tenant, Work.SWEEP),
+            RETENTION: self._chore(tenant, Work.RETENTION),
         }
 
     def _poll(self, tenant: str, endpoint: str, kind: Kind) -> Act:
@@ -222,10 +222,8 @@ class Schedule:
         """What belongs to no tenant's retention."""
         now = self._clock()
         deliveries.purge(tx, now - KEEP_KEYS)
-        history.purge(tx, now - KEEP_HISTORY)
         chores.purge(tx, now - KEEP_REPLAYS)
         quarantine.purge(tx, now - quarantine.Limits().age)
         fires.purge(tx, now - KEEP_MOMENTS)
-        runs.purge(tx, now - KEEP_HISTORY)
         sightings.purge(tx)
         return ""

@@ -1,14 +1,15 @@
-"""Looks after the tenants' subscriptions at Kirim: turns of the watch and the sweep, and the self-test at the start."""
+"""Looks after what tenants have: turns of the watch, the sweep and the retention, and the self-test at the start."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from time import monotonic
 
 import structlog
 
-from crmsync.flows import sweep, watch
+from crmsync.flows import retention, sweep, watch
 from crmsync.flows.kept import Alert, keep
 from crmsync.flows.selftest import self_test
 from crmsync.flows.tenant import Tenant
@@ -17,6 +18,9 @@ from crmsync.store.lanes import Fence, Work
 
 PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 """Seconds before each attempt of the self-test: a proxy may take a while to see that we are there."""
+
+TURN = 1.0
+"""Seconds of forgetting after which a turn ends."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +34,13 @@ class Tending:
         self._alert = alert
 
     def turn(self, tenant: Tenant, work: Work, fence: Fence) -> None:
-        """One turn of `Work.WATCH` or `Work.SWEEP`."""
+        """One turn of `Work.WATCH`, `SWEEP` or `RETENTION`."""
+        if work is Work.RETENTION:
+            until = monotonic() + TURN
+            retention.chore(
+                self._database, tenant.id, tenant.retention, fence, self._clock, lambda: monotonic() < until
+            )
+            return
         kept = keep(tenant)
         if kept is None:
             return

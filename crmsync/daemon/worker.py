@@ -63,10 +63,10 @@ WANTS: Mapping[Work, Callable[[Connected], bool]] = {
 """What a connection has to be like for the work that is done on CRMs only."""
 
 Tend = Callable[[Tenant, Work, Fence], None]
-"""A turn of `Work.WATCH` or `Work.SWEEP`."""
+"""A turn of `Work.WATCH`, `SWEEP` or `RETENTION`."""
 Walk = Callable[[Tenant, str, Fence, Callable[[float], bool]], None]
 """A turn of `Work.RUN`. The last one pauses, and says whether the worker is to stop."""
-TENDING = frozenset({Work.WATCH, Work.SWEEP})
+TENDING = frozenset({Work.WATCH, Work.SWEEP, Work.RETENTION})
 
 log = structlog.get_logger(__name__)
 

@@ -143,7 +143,7 @@ def _looked_after(tx: Connection) -> dict[str, list[dict[str, Any]]]:
         if chore.work is lanes.Work.SWEEP:
             done_at = _moment(chore.done_at) if chore.done_at else None
             told["sweeps"].append({"tenant": chore.tenant, "done_at": done_at, **(chore.state.get("swept") or {})})
-        elif chore.state:
+        elif chore.work is lanes.Work.WATCH and chore.state:
             told["subscriptions"].append({"tenant": chore.tenant, **chore.state})
     return told
 

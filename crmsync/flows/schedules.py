@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, Schedules
+from crmsync.core.schedules import POLL, RECONCILE, RETENTION, SEGMENTS, Schedules
 from crmsync.store import chores, cursors, fires, runs, segments
 from crmsync.store.fires import Fire
 from crmsync.store.lanes import Work
@@ -52,9 +52,9 @@ def _outcome(tx: Connection, fire: Fire) -> tuple[str, str]:
     if fire.name == POLL:
         feeds, read = cursors.read_since(tx, fire.tenant, fire.at)
         return (DONE, "") if read == feeds else (UNDER_WAY, f"{read} of {feeds} feeds read")
-    chore = chores.read(tx, fire.tenant, Work.SWEEP)
+    chore = chores.read(tx, fire.tenant, Work.RETENTION if fire.name == RETENTION else Work.SWEEP)
     finished = chore.done_at is not None and chore.done_at >= fire.at
-    return (DONE if finished else UNDER_WAY), ""
+    return (DONE, _forgotten(chore.state)) if finished else (UNDER_WAY, "")
 
 
 def _of_run(tx: Connection, fire: Fire) -> tuple[str, str]:
@@ -77,6 +77,11 @@ def _of_segments(tx: Connection, fire: Fire) -> tuple[str, str]:
         return UNDER_WAY, f"{len(walked)} of {len(rows)} labels"
     troubled = [row.label for row in rows if row.error]
     return (TROUBLE, "see crmsync segments show: " + ", ".join(troubled)) if troubled else (DONE, "")
+
+
+def _forgotten(state: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{number:,} of {what}" for what, number in (state.get("forgotten") or {}).items())
+    return f"forgotten: {counts}" if counts else ""
 
 
 def _local(moment: datetime, zone: Any) -> str:

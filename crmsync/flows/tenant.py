@@ -12,9 +12,11 @@ from crmsync.connector import Connector
 from crmsync.core.mapping import Rules
 from crmsync.core.messages import Log, Logging
 from crmsync.core.segments import Rule
+from crmsync.flows.retention import Retention
 from crmsync.model import Kind
 from crmsync.store.records import KIRIM
 
+NINETY_DAYS = Retention()
 NO_LOG = Logging(Log.OFF, UTC)
 NO_SEGMENTS: Mapping[str, Rule] = MappingProxyType({})
 
@@ -46,6 +48,7 @@ class Tenant:
     id: str
     kirim: Connector[Any]
     connections: Mapping[str, Connection]
+    retention: Retention = NINETY_DAYS
 
     def endpoint(self, name: str) -> Connector[Any]:
         """Kirim or a CRM, by the name used in the store. Raises KeyError for a name that is not configured."""

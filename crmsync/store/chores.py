@@ -1,4 +1,4 @@
-"""What is looked after for a tenant now and then (`Work.WATCH`, `Work.SWEEP`), and what Kirim was asked to repeat."""
+"""What is done for a tenant now and then (`Work.WATCH`, `SWEEP`, `RETENTION`), and what Kirim was asked to repeat."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from crmsync.model import Value
 from crmsync.store import tables
@@ -65,8 +65,3 @@ def written_since(connection: Connection, since: datetime) -> list[Any]:
             .group_by(_history.c.tenant, _history.c.connection, _history.c.side)
         )
     )
-
-
-def purge(connection: Connection, before: datetime) -> int:
-    """Forgets what is older than a time; says how many entries."""
-    return connection.execute(delete(_history).where(_history.c.at < before)).rowcount

@@ -44,6 +44,7 @@ class Work(StrEnum):
     SEGMENTS = "segments"  # its segments, for Kirim's labels
     WATCH = "watch"  # its subscription, to be looked at
     SWEEP = "sweep"  # deliveries that it gave up, to be asked for again
+    RETENTION = "retention"  # what a tenant wants kept no longer
     RUN = "run"  # a walk over many of its records
     PROBE = "probe"  # whether it can be used again: its other lanes wait for that
 

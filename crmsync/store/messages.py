@@ -171,8 +171,3 @@ def belongs(connection: Connection, tenant: str, rows: Mapping[int, str]) -> Non
             .values(contact_id=bindparam("to_contact")),
             [{"of_row": row, "to_contact": contact} for row, contact in rows.items()],
         )
-
-
-def purge(connection: Connection, before: datetime) -> int:
-    """Forgets messages that were first heard of before a time; says how many."""
-    return connection.execute(delete(_message).where(_message.c.first_at < before)).rowcount

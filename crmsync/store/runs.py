@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, func, select, update
 
 from crmsync.errors import Fenced
 from crmsync.model import Kind
@@ -185,11 +185,6 @@ def _turn(connection: Connection, id: int, before: State, after: State, now: dat
         .values(state=after, due_at=now, steps=_run.c.steps + 1)
     )
     return done.rowcount > 0
-
-
-def purge(connection: Connection, before: datetime) -> int:
-    """Forgets runs that ended long ago."""
-    return connection.execute(delete(_run).where(_run.c.ended_at < before)).rowcount
 
 
 # -- what a run made due

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, literal, select, update
+from sqlalchemy import Connection, and_, bindparam, case, literal, select, update
 
 from crmsync.core import messages as core
 from crmsync.core.messages import Log, Logging
@@ -218,9 +218,3 @@ def _change(connection: Connection, tenant: str, name: str, changes: Sequence[tu
             .values(columns),
             [{"of_key": key, **{f"to_{column}": value for column, value in change.items()}} for key, change in changes],
         )
-
-
-def purge(connection: Connection, before: datetime) -> int:
-    """Forgets entries that were first due before a time and are not due now; says how many."""
-    old = and_(_entry.c.first_at < before, _entry.c.not_before == NEVER, _entry.c.reason == "")
-    return connection.execute(delete(_entry).where(old)).rowcount

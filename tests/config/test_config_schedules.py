@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from crmsync.config import Configuration
 from crmsync.core.cron import Cron
-from crmsync.core.schedules import POLL, RECONCILE, SEGMENTS, SWEEP
+from crmsync.core.schedules import POLL, RECONCILE, RETENTION, SEGMENTS, SWEEP
+from crmsync.flows.retention import Retention
 
 Wrong = Callable[..., list[str]]
 Load = Callable[..., Configuration]
@@ -20,15 +22,19 @@ def test_segments_and_sweeps_come_every_hour_unless_said_otherwise(config_load: 
     (tenant,) = config_load(base).tenants
 
     hourly = Cron("0 * * * *", JAKARTA)
-    assert dict(tenant.schedules.crons) == {SEGMENTS: hourly, SWEEP: hourly}
+    assert dict(tenant.schedules.crons) == {
+        SEGMENTS: hourly,
+        SWEEP: hourly,
+        RETENTION: Cron("30 3 * * *", JAKARTA),
+    }
 
 
 def test_everything_can_be_planned_in_the_tenants_zone(config_load: Load, base: str) -> None:
-    text = 'schedules:\n  poll: "*/5 * * * *"\n  segments: never\n  sweep: "@daily"\n'
+    text = 'schedules:\n  poll: "*/5 * * * *"\n  segments: never\n  sweep: "@daily"\n  retention: "@weekly"\n'
     text += '  reconcile: { cron: "15 3 * * 0", heal: true, threshold: 20 }\n'
     (tenant,) = config_load(base + text).tenants
 
-    crons = {POLL: "*/5 * * * *", SWEEP: "@daily", RECONCILE: "15 3 * * 0"}
+    crons = {POLL: "*/5 * * * *", SWEEP: "@daily", RETENTION: "@weekly", RECONCILE: "15 3 * * 0"}
     assert dict(tenant.schedules.crons) == {name: Cron(text, JAKARTA) for name, text in crons.items()}
     assert (tenant.schedules.heal, tenant.schedules.threshold) == (True, 20)
 
@@ -51,3 +57,17 @@ def test_a_mistake_names_file_line_and_key(wrong: Wrong, base: str, text: str, s
 
     assert line.startswith(("a.yaml:15: ", "a.yaml:16: "))
     assert said in line
+
+
+def test_everything_is_kept_for_ninety_days_and_plans_for_thirty(config_load: Load, base: str) -> None:
+    (tenant,) = config_load(base).tenants
+    (other,) = config_load(f"{base}retention: {{ history: 400, messages: 32, plans: 1 }}\n").tenants
+
+    assert tenant.retention == Retention(*(timedelta(days=days) for days in (90, 90, 90, 30)))
+    assert other.retention == Retention(*(timedelta(days=days) for days in (400, 32, 90, 1)))
+
+
+def test_messages_are_kept_for_as_long_as_they_can_be_repeated(wrong: Wrong, base: str) -> None:
+    (line,) = wrong(f"{base}retention: {{ messages: 7 }}\n")
+
+    assert line.startswith("a.yaml:15: retention.messages: must be a whole number between 32 and 36500")

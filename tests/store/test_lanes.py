@@ -108,8 +108,6 @@ def test_history_keeps_order_fields_and_tenants_apart(database: Database) -> Non
 
     assert told() == [("tags", ["a", "b"]), ("name", ["a", "b"]), ("", ["a", "b"])]
     assert told("name") == [("name", ["a", "b"]), ("", ["a", "b"])]
-    assert database.write(lambda tx: history.purge(tx, START + timedelta(seconds=2))) == 2
-    assert told() == [("", ["a", "b"])]
 
 
 def test_written_fields_and_records_are_counted(database: Database) -> None:
