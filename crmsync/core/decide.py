@@ -16,10 +16,8 @@ from types import MappingProxyType
 from crmsync.core.canonical import canonical, same, text
 from crmsync.core.lens import UNKNOWN, Unknown
 from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
+from crmsync.core.views import NO_TIMES, Times
 from crmsync.model import NOTHING, Fields, Value
-
-Times = Mapping[str, datetime]
-NO_TIMES: Times = MappingProxyType({})
 
 
 class Side(StrEnum):
@@ -72,8 +70,8 @@ class Noted:
 class PairView:
     """All that `decide` looks at. `crm` is None where the CRM has no record yet.
 
-    The times say, per field of a side, when it was seen to change; under the empty name when all others were. A field
-    that is missing in both changed nobody knows when.
+    The times are those of the views: the platform's own, per field. What is not known to have one changed nobody knows
+    when.
     """
 
     kirim: Fields

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from crmsync.model import Fields, Record
+
+Times = Mapping[str, datetime | None]
+NO_TIMES: Times = MappingProxyType({})
 
 
 class Source(StrEnum):
@@ -28,13 +33,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One record as its endpoint was last seen to hold it."""
+    """One record as its endpoint was last seen to hold it.
+
+    `times` says when a field changed, by the platform's own version of the record that was the first to show it; under
+    the empty name, that of all fields which were there when the record was first seen. None is a change that came
+    without a version. `cause` is what its last real change was learned from.
+    """
 
     id: str
     fields: Fields
     version: datetime | None = None
     external_id: str | None = None
     exists: bool = True
+    times: Times = field(default_factory=lambda: NO_TIMES, compare=False)
+    cause: str = field(default="", compare=False)
 
 
 def observe(view: View | None, record: Record, source: Source, basis: View | None = None) -> tuple[View, Verdict]:
@@ -44,9 +56,9 @@ def observe(view: View | None, record: Record, source: Source, basis: View | Non
     older than what is known by now, and has to prove that it is newer like anything that we are told.
     """
     if view is None:
-        return View(
-            record.id, dict(record.fields), record.version, record.external_id, not record.archived
-        ), Verdict.NEW
+        times = {"": record.version}
+        fresh = View(record.id, dict(record.fields), record.version, record.external_id, not record.archived, times)
+        return fresh, Verdict.NEW
     if _older(record, view):
         return view, Verdict.OLD
     seen = replace(
@@ -61,7 +73,14 @@ def observe(view: View | None, record: Record, source: Source, basis: View | Non
     overtaken = basis is not None and basis != view
     if (source is Source.TOLD or overtaken) and not _newer(record, view):
         return view, Verdict.UNCLEAR
-    return seen, Verdict.CHANGED
+    return replace(seen, times=_times(view, record)), Verdict.CHANGED
+
+
+def _times(view: View, record: Record) -> Times:
+    """When each field changed, after an observation that is newer."""
+    known = view.fields
+    moved = (name for name, value in record.fields.items() if name not in known or known[name] != value)
+    return {**view.times, **dict.fromkeys(moved, record.version)}
 
 
 def _older(record: Record, view: View) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crmsync.core.compare import DRIFT, Standing, standings
-from crmsync.core.decide import PairView
 from crmsync.core.mapping import Rules
 from crmsync.core.views import Source, View
 from crmsync.core.views import observe as judge
+from crmsync.flows.settling import pair_view
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Kind, Record
 from crmsync.store import pairs, records, sightings
@@ -97,7 +97,8 @@ def _compared(rules: Rules, pair: Taken, kirim: View | None, crm: View | None) -
         return found(What.MISSING_LEFT if there else What.GONE)
     if not there:
         return found(What.STALE_LINK if pair.crm_id else What.MISSING_RIGHT if rules.creates else What.GONE)
-    of = standings(rules, PairView(kirim.fields if kirim else {}, crm.fields if crm else {}, pair.base, pair.noted))
+    held = kirim.fields if kirim else {}
+    of = standings(rules, pair_view(held, pair, kirim, crm, pair.base, pair.noted))
     return found(What.DIFFER if DRIFT & set(of.values()) else What.AGREE, of)
 
 

@@ -14,12 +14,12 @@ from sqlalchemy import Connection as Transaction
 from crmsync import crash
 from crmsync.connector import Outcome
 from crmsync.core.canonical import text
-from crmsync.core.decide import Decision, PairView, Settled, Side, Step, Why, decide, settle
+from crmsync.core.decide import Agreed, Decision, Noted, PairView, Settled, Side, Step, Why, decide, settle
 from crmsync.core.mapping import Rules
 from crmsync.core.matching import Finding, Match
 from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import LOOKUP, Reason, Refusal, Trouble, digest, digest_of_lookup
-from crmsync.core.views import Source, View
+from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
@@ -120,7 +120,7 @@ class Work:
     @property
     def view(self) -> PairView:
         """What `decide` is asked about."""
-        return PairView(self.kirim, self.crm.fields if self.crm else None, self.pair.base, self.pair.noted)
+        return pair_view(self.kirim, self.pair, self.pair.kirim, self.crm, self.pair.base, self.pair.noted)
 
     def write(self, side: Side) -> Write | None:
         """The write that the decision asks for on a side; a record that is made has more in it."""
@@ -147,6 +147,25 @@ class Work:
             self.outcomes[side] = Reject(known.answer, known.guilty, known.candidate)
             self.remembered.add(side)
         return known is not None
+
+
+def pair_view(
+    held: Fields,
+    pair: Taken,
+    kirim: View | None,
+    crm: View | None,
+    base: Mapping[str, Agreed],
+    noted: Mapping[str, Noted],
+) -> PairView:
+    """A pair for `decide`. `held` is what counts as Kirim's fields, which may be more than its view has."""
+    return PairView(
+        held,
+        crm.fields if crm else None,
+        base,
+        noted,
+        kirim.times if kirim else NO_TIMES,
+        crm.times if crm else NO_TIMES,
+    )
 
 
 def _kirim(view: View | None, contact: str | None) -> Fields:
@@ -329,13 +348,12 @@ def _ended(
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
     kirim = _kirim(present.kirim, work.contact)
-    crm = present.crm.fields if present.crm else None
-    left = decide(work.rules, PairView(kirim, crm, done.base, done.noted))
+    left = decide(work.rules, pair_view(kirim, work.pair, present.kirim, present.crm, done.base, done.noted))
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
         return _parked(ended, Reason.DELETED, DELETED)
-    if not work.outcomes or crm is None or left.quiet:
+    if not work.outcomes or present.crm is None or left.quiet:
         standing = next(iter(ended.trouble.refusals.values()), None)
         if standing is not None:
             return _parked(ended, _reason(standing), standing.answer)

@@ -23,12 +23,16 @@ class Instant(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a time without zone cannot be stored")
-        whole = int((value.replace(microsecond=0)).timestamp())
-        return whole * 1_000_000 + value.microsecond
+        return microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """An aware time in UTC."""
         return None if value is None else moment(value)
+
+
+def microseconds(value: datetime) -> int:
+    """Whole microseconds since 1970, of an aware time."""
+    return int((value.replace(microsecond=0)).timestamp()) * 1_000_000 + value.microsecond
 
 
 def moment(microseconds: int) -> datetime:

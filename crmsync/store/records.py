@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crmsync.core.canonical import storable
-from crmsync.core.views import Source, Verdict, View
+from crmsync.core.views import NO_TIMES, Source, Times, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
 from crmsync.store import tables
@@ -96,7 +96,15 @@ def fields_of(document: Mapping[str, Any]) -> Fields:
 
 
 _VIEWS = Lookup(
-    select(_view.c.id, _view.c.fields, _view.c.version, _view.c.external_id, _view.c.exists).where(
+    select(
+        _view.c.id,
+        _view.c.fields,
+        _view.c.version,
+        _view.c.external_id,
+        _view.c.exists,
+        _view.c.times,
+        _view.c.cause,
+    ).where(
         _view.c.tenant == bindparam("tenant"),
         _view.c.endpoint == bindparam("endpoint"),
         _view.c.kind == bindparam("kind"),
@@ -109,10 +117,25 @@ def views(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: C
     """The views of several records, by id; unknown ones are missing."""
     found: dict[str, View] = {}
     rows = _VIEWS.rows(connection, ids, tenant=tenant, endpoint=endpoint, kind=kind.value)
-    for id, fields, version, external_id, present in rows:
+    for id, fields, version, external_id, present, times, cause in rows:
         moment = None if version is None else tables.moment(version)
-        found[id] = View(id, fields_of(orjson.loads(fields)), moment, external_id, bool(present))
+        found[id] = View(
+            id, fields_of(orjson.loads(fields)), moment, external_id, bool(present), _times_of(times), cause
+        )
     return found
+
+
+def _times_of(document: str | None) -> Times:
+    if document is None:
+        return NO_TIMES
+    stored: dict[str, int | None] = orjson.loads(document)
+    return {name: None if at is None else tables.moment(at) for name, at in stored.items()}
+
+
+def _stored_times(times: Times) -> dict[str, int | None] | None:
+    """As they are kept: microseconds, and nothing at all where the platform never told any."""
+    known = {name: None if at is None else tables.microseconds(at) for name, at in times.items()}
+    return known if any(known.values()) else None
 
 
 def count(connection: Connection, tenant: str, endpoint: str, kind: Kind) -> int:
@@ -224,7 +247,7 @@ def _stored(*more: str) -> Bulk:
     return Bulk(build, [column.name for column in _view.c])
 
 
-_MOVED, _RENEWED = _stored("cause", "seen_at"), _stored()
+_MOVED, _RENEWED = _stored("cause", "seen_at", "times"), _stored()
 
 
 def _store(
@@ -250,6 +273,7 @@ def _store(
                 "seen_at": now,
                 "cause": causes.get(view.id, ""),
                 "exists": view.exists,
+                "times": _stored_times(view.times),
             }
             for view in sorted(changed, key=lambda view: view.id)
             if (view.id in causes) is moved

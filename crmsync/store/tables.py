@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
-from crmsync.store.columns import CLUSTERED, BigId, Document, Instant, moment
+from crmsync.store.columns import CLUSTERED, BigId, Document, Instant, microseconds, moment
 
-__all__ = ["Document", "Instant", "moment"]
+__all__ = ["Document", "Instant", "microseconds", "moment"]
 
 
 class Delivery(SQLModel, table=True):
@@ -106,6 +106,7 @@ class View(SQLModel, table=True):
     seen_at: datetime = Field(sa_column=Column(Instant, nullable=False))
     cause: str = ""
     exists: bool = True
+    times: Any = Field(default=None, sa_column=Column(Document))  # core.views.View.times
 
 
 class Alias(SQLModel, table=True):

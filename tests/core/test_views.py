@@ -108,3 +108,17 @@ def test_whole_statements_end_the_same_in_any_order_and_number(order: list[int],
 
     assert view is not None
     assert view.fields == {"name": "name 5", "email": None}
+
+
+def test_a_field_changed_when_the_record_says_that_it_did_for_the_first_time() -> None:
+    view, _ = observe(None, record({"name": "Ana", "email": "a@b.c"}), TOLD)
+    view, _ = observe(view, record({"name": "Ani", "email": "a@b.c"}, LATER), TOLD)
+    view, _ = observe(view, record({"name": "Ani"}, LATER + timedelta(seconds=1)), TOLD)
+
+    assert view.times == {"": AT, "name": LATER}
+
+
+def test_a_change_without_a_version_happened_nobody_knows_when() -> None:
+    view, _ = observe(VIEW, record({"name": "Ani"}, None), READ)
+
+    assert view.times == {"name": None}

@@ -244,6 +244,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
         sa.Column("exists", sa.Boolean(), nullable=False),
+        sa.Column("times", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "endpoint", "kind", "id"),
     )
     op.create_index("view_external", "view", ["tenant", "endpoint", "kind", "external_id"])
