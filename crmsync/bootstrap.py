@@ -55,6 +55,7 @@ from crmsync.store.migrations import migrate
 from crmsync.store.pen import Pen
 from crmsync.store.records import KIRIM
 from crmsync.web import admin, desk, runs
+from crmsync.web import conflicts as web_conflicts
 from crmsync.web import segments as web_segments
 from crmsync.web.app import Site
 from crmsync.web.metrics import Metrics
@@ -349,6 +350,7 @@ class Daemon:
                 Route("/metrics", metrics.answer),
                 *runs.routes(database, tenants, BEGINS, worker.wake, wall_clock),
                 *desk.routes(database, worker.wake, wall_clock),
+                *web_conflicts.routes(database, tenants, worker.wake, wall_clock),
                 *web_segments.routes(database, worker.wake, wall_clock),
                 *([Route("/reload", reloading(reload.now), methods=["POST"])] if reload else []),
             ]

@@ -12,6 +12,7 @@ from crmsync import __version__, logs
 from crmsync.cli import (
     backfill,
     check,
+    conflicts,
     connectors,
     dead,
     demo,
@@ -56,6 +57,7 @@ GROUPS = (
 )
 for commands in GROUPS:
     commands.register(app)
+conflicts.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -147,6 +147,9 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         _show_subscription(console, subscription)
     for pair in told["parked"]:
         console.print(f"[red]parked[/red]  {_place(pair, 'connection')} {pair['id']}: {escape(pair['error'])}")
+    for one in told["conflicts"]:
+        what = f"{one['open']} open, {one['frozen']} frozen; `crmsync conflicts` shows them"
+        console.print(f"[yellow]conflicts[/yellow]  {_place(one, 'connection')}: {what}")
     for run in told["runs"]:
         if run["state"] in ("running", "stopped"):
             read = f"{run['counts'].get('read', 0):,} records read"
@@ -252,13 +255,17 @@ def _show_stories(console: Console, contact: str, stories: list[PairStory]) -> N
 
 
 def _show_field(console: Console, field: FieldStory, connection: str) -> None:
-    owner = "Kirim" if field.owner == "kirim" else connection
+    owner = {"kirim": "Kirim", "crm": connection, "latest": "whoever was later", "union": "both"}[field.owner]
     mark = "[green]agreed[/green]" if field.agreed else "[yellow]differ[/yellow]"
+    if field.frozen:
+        mark += "   [red]frozen[/red]"
     heading = f"\n  [bold]{escape(field.field)}[/bold] ↔ {escape(field.crm_field)}"
-    console.print(f"{heading}   {mark}   [dim]owned by {owner}[/dim]")
+    console.print(f"{heading}   {mark}   [dim]owned by {escape(owner)}[/dim]")
     console.print(
         f"    Kirim holds {escape(_value(field.kirim))}, {escape(connection)} holds {escape(_value(field.crm))}"
     )
+    if field.frozen:
+        console.print("    It went back and forth: crmsync conflicts shows how, and thaws it.")
     for entry in field.entries:
         console.print(f"    [dim]{entry.at:%Y-%m-%d %H:%M:%S}[/dim]  {escape(entry.sentence)}")
 

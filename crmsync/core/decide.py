@@ -7,7 +7,7 @@ An absent key is unknown and decides nothing; None is an explicit empty value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -47,6 +47,8 @@ class Why(StrEnum):
     NOT_WRITABLE = "not_writable"  # the side that should change takes no writes
     UNMAPPED = "unmapped"  # the side that should change has no word for the value
     REFUSED = "refused"  # the platform would not take this value
+    OPERATOR = "operator"  # a person said which value it is to be, on both sides
+    FROZEN = "frozen"  # it went back and forth: it is left alone until a person says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class PairView:
     """All that `decide` looks at. `crm` is None where the CRM has no record yet.
 
     The times are those of the views: the platform's own, per field. What is not known to have one changed nobody knows
-    when.
+    when. `frozen` fields are left alone whatever they hold; `decreed` are values that a person chose, for both sides,
+    whoever owns the field and frozen or not.
     """
 
     kirim: Fields
@@ -80,6 +83,8 @@ class PairView:
     noted: Mapping[str, Noted] = field(default_factory=lambda: MappingProxyType({}))
     kirim_times: Times = field(default_factory=lambda: NO_TIMES)
     crm_times: Times = field(default_factory=lambda: NO_TIMES)
+    frozen: Collection[str] = ()
+    decreed: Fields = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class Decision:
 
 def decide(rules: Rules, pair: PairView) -> Decision:
     """Every step that brings the pair to what its owners say. Applying it and deciding again gives no step."""
-    return Decision(tuple(step for rule in rules.fields for step in _steps(rule, rules, pair)))
+    return Decision(tuple(step for rule in rules.fields for step in _ruled(rule, rules, pair)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,13 @@ class _Case:
         return Step(rule, why, to, value, self.kirim, self.crm, competing, raw=raw)
 
 
+def _ruled(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
+    """What a person said comes first; else the rules, if the field is not frozen."""
+    if pair.decreed and pair.crm is not None and rule.name in pair.decreed:
+        return _decreed(rule, rules, pair, pair.crm)
+    return () if rule.name in pair.frozen else _steps(rule, rules, pair)
+
+
 def _steps(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
     base = pair.base.get(rule.name)
     if pair.crm is None:
@@ -199,6 +211,21 @@ def _steps(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
         return _merged(case)
     step = _first_sight(case) if base is None else _changed(case)
     return () if step is None else (step,)
+
+
+def _decreed(rule: FieldRule, rules: Rules, pair: PairView, there: Fields) -> Sequence[Step]:
+    """A person's word: the value goes to each side that does not hold it."""
+    value = pair.decreed[rule.name]
+    kirim, crm = rule.left.read(pair.kirim), rule.right.read(there)
+    known = {Side.KIRIM: kirim, Side.CRM: crm}
+    ours, theirs = (None if isinstance(held, Unknown) else held for held in (kirim, crm))
+    case = _Case(rule, rules, pair, ours, theirs, pair.base.get(rule.name))
+    steps = [
+        case.write_value(Why.OPERATOR, side, value)
+        for side, held in known.items()
+        if isinstance(held, Unknown) or case.form(held) != case.form(value)
+    ]
+    return steps or (Step(rule, Why.EQUAL, None, value, case.kirim, case.crm),)
 
 
 def _plainly_filled(value: Value) -> bool:
@@ -254,15 +281,15 @@ def _changed(case: _Case) -> Step | None:
 
 def _later(case: _Case) -> Side:
     """Who changed the field later. A tie, and what is not certain, goes to the CRM."""
-    kirim = _moment(case.pair.kirim_times, case.rule.left.names)
-    crm = _moment(case.pair.crm_times, case.rule.right.names)
+    kirim = moment(case.pair.kirim_times, case.rule.left.names)
+    crm = moment(case.pair.crm_times, case.rule.right.names)
     return Side.KIRIM if kirim is not None and crm is not None and kirim > crm else Side.CRM
 
 
-def _moment(times: Times, names: Sequence[str]) -> datetime | None:
+def moment(times: Times, names: Sequence[str]) -> datetime | None:
     """When the last of these fields changed; None where that is not certain of one of them."""
     found = [times.get(name, times.get("")) for name in names]
-    known = [moment for moment in found if moment is not None]
+    known = [each for each in found if each is not None]
     return max(known) if known and len(known) == len(found) else None
 
 
@@ -337,9 +364,11 @@ def settle(
             held = _held(step, answers[step.to])
             noted.pop(name, None)
             together = [step]
-            if step.rule.owner is Owner.UNION:
+            if step.rule.owner is Owner.UNION or step.why is Why.OPERATOR:
                 together = [other for other in decision.steps if other.rule.name == name and other.to is not None]
-            if all(other.to in answers for other in together):  # a merged set may be written to both sides
+            if all(
+                other.to in answers for other in together
+            ):  # what is written to both sides is agreed once both took it
                 sides = {other.to: _held(other, answers[other.to]) for other in together if other.to is not None}
                 base[name] = Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))
             if not _untouched(held, step.value) and not same(step.rule.type, held, step.value, rules.region):

@@ -98,7 +98,7 @@ def _compared(rules: Rules, pair: Taken, kirim: View | None, crm: View | None) -
     if not there:
         return found(What.STALE_LINK if pair.crm_id else What.MISSING_RIGHT if rules.creates else What.GONE)
     held = kirim.fields if kirim else {}
-    of = standings(rules, pair_view(held, pair, kirim, crm, pair.base, pair.noted))
+    of = standings(rules, pair_view(held, kirim, crm, pair.base, pair.noted, pair.rulings))
     return found(What.DIFFER if DRIFT & set(of.values()) else What.AGREE, of)
 
 

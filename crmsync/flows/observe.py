@@ -17,7 +17,7 @@ from crmsync.core.views import Source, Verdict, View
 from crmsync.errors import BadPayload, Retry
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Change, Item, Kind
-from crmsync.store import deliveries, records, timeline
+from crmsync.store import deliveries, echoes, records, timeline
 from crmsync.store.database import Database
 from crmsync.store.deliveries import EndedItem, Ending, Pending
 from crmsync.store.lanes import Fence
@@ -169,20 +169,24 @@ def _follow_hints(
 ) -> dict[str, Ending]:
     """A hint whose values are in the view already is an echo, or old news; any other has its record read again."""
     views = records.views(tx, tenant.id, source, kind, {change.id for change in hints.values()})
-    endings, stale = {}, {}
+    endings, stale, heard = {}, {}, dict[str, tuple[View, str]]()
     for key, change in hints.items():
-        if _known(views.get(change.id), change):
+        view = views.get(change.id)
+        if view is not None and _known(view, change):
             endings[key] = Ending.SUPERSEDED
+            if echoes.is_echo(view, source):
+                heard.setdefault(change.id, (view, f"{source}:{key}"))
         else:
             endings[key] = Ending.REREAD
             stale[change.id] = f"{source}:{key}"
     records.mark_stale(tx, tenant.id, source, kind, stale, now)
+    echoes.note(tx, tenant.id, source, kind, list(heard.values()), now, ours=source == records.KIRIM)
     return endings
 
 
-def _known(view: View | None, change: Change) -> bool:
+def _known(view: View, change: Change) -> bool:
     """Whether a hint mentions nothing but what the view has. The two ids are no fields, so they go by value."""
-    if view is None or not view.exists or change.deleted or not (change.seen or change.created):
+    if not view.exists or change.deleted or not (change.seen or change.created):
         return False
     return all(
         value == view.fields[name] if name in view.fields else value in (view.id, view.external_id)

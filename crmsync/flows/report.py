@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from crmsync.core.schedules import Schedules
 from crmsync.flows.progress import latest
 from crmsync.flows.schedules import overview
-from crmsync.store import chores, deliveries, history, lanes, pairs, quarantine, suspensions
+from crmsync.store import chores, conflicts, deliveries, history, lanes, pairs, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
 """The stretch over which rates are told."""
@@ -66,6 +66,7 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
             {"tenant": row.tenant, "connection": row.connection, "id": row.kirim_id, "error": row.error}
             for row in pairs.parked(tx, SHOWN)
         ],
+        "conflicts": _conflicts(tx),
         "written_recently": [
             {
                 "tenant": row.tenant,
@@ -82,6 +83,14 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
         "suspended": _suspended(tx),
         "resting": _resting(tx),
     }
+
+
+def _conflicts(tx: Connection) -> list[dict[str, Any]]:
+    """Where people should look at fields that both sides changed, or that are frozen."""
+    return [
+        {"tenant": row.tenant, "connection": row.connection, "open": row.open, "frozen": row.frozen}
+        for row in conflicts.counts(tx)
+    ]
 
 
 def _quarantine(tx: Connection, now: datetime) -> list[dict[str, Any]]:

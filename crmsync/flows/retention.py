@@ -19,7 +19,9 @@ PORTION = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how long things are kept. Messages are kept together with what of them stands on timelines."""
+    """For how long things are kept. Conflicts that nobody has to look at are history, timeline entries go with their
+    messages.
+    """
 
     history: timedelta = timedelta(days=90)
     messages: timedelta = timedelta(days=90)
@@ -30,6 +32,7 @@ class Retention:
         """How long one kind of row is kept."""
         return {
             Kept.HISTORY: self.history,
+            Kept.CONFLICTS: self.history,
             Kept.TIMELINE: self.messages,
             Kept.MESSAGES: self.messages,
             Kept.PLANS: self.plans,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection as Transaction
 
 from crmsync import crash
 from crmsync.connector import Outcome
+from crmsync.core.breaker import Stroke
 from crmsync.core.canonical import text
 from crmsync.core.decide import Agreed, Decision, Noted, PairView, Settled, Side, Step, Why, decide, settle
 from crmsync.core.mapping import Rules
@@ -21,12 +22,13 @@ from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import LOOKUP, Reason, Refusal, Trouble, digest, digest_of_lookup
 from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.flows import chronicle, ruling
 from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.model import CONTACT_LINK, NOTHING, Fields, Kind, Record, Write, Written
 from crmsync.store import history, matches, pairs, records
+from crmsync.store.conflicts import Decree, Rulings
 from crmsync.store.database import Database
-from crmsync.store.history import Entry
 from crmsync.store.lanes import Fence
 from crmsync.store.matches import Candidate, Desk
 from crmsync.store.pairs import Ended, Taken
@@ -75,6 +77,7 @@ class Work:
     """One pair on its way through a flush: what was found, decided and answered.
 
     `contact` is the CRM's record of a conversation's contact; `waits` says what has to be there first.
+    `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
     """
 
@@ -91,6 +94,8 @@ class Work:
     contact: str | None = None
     waits: str = ""
     settled: Settled | None = None
+    frozen: dict[str, tuple[Stroke, ...]] = field(default_factory=dict)
+    followed: dict[str, Decree] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -120,7 +125,8 @@ class Work:
     @property
     def view(self) -> PairView:
         """What `decide` is asked about."""
-        return pair_view(self.kirim, self.pair, self.pair.kirim, self.crm, self.pair.base, self.pair.noted)
+        pair = self.pair
+        return pair_view(self.kirim, pair.kirim, self.crm, pair.base, pair.noted, pair.rulings)
 
     def write(self, side: Side) -> Write | None:
         """The write that the decision asks for on a side; a record that is made has more in it."""
@@ -140,6 +146,10 @@ class Work:
         filled = ((name, template.format_map(known).strip()) for name, template in self.rules.initial)
         return {name: value for name, value in filled if value}
 
+    def ended(self, step: Step) -> str:
+        """What became of a step, in one word; nothing where it is still to come."""
+        return chronicle.told(self, step, {})[0]
+
     def recall(self, side: Side, key: str, asked: str) -> bool:
         """Takes an earlier refusal of the same request as the answer, if there was one."""
         known = self.pair.trouble.remembers(key, asked)
@@ -151,11 +161,11 @@ class Work:
 
 def pair_view(
     held: Fields,
-    pair: Taken,
     kirim: View | None,
     crm: View | None,
     base: Mapping[str, Agreed],
     noted: Mapping[str, Noted],
+    rulings: Rulings,
 ) -> PairView:
     """A pair for `decide`. `held` is what counts as Kirim's fields, which may be more than its view has."""
     return PairView(
@@ -165,6 +175,8 @@ def pair_view(
         noted,
         kirim.times if kirim else NO_TIMES,
         crm.times if crm else NO_TIMES,
+        rulings.frozen,
+        {name: decree.value for name, decree in rulings.decreed.items()},
     )
 
 
@@ -193,9 +205,10 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         crash.point("sync.linked")
         _lay_on_the_desk(tx, around, kind, batch, now)
         _call_for_contacts(tx, around, batch, now)
+        ruling.write_down(tx, around.tenant.id, name, kind, batch, now)
         suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
         records.mark_stale(tx, tenant.id, name, kind, suspect, now)
-    history.add(tx, [entry for work in works for entry in _entries(around, work, now)])
+    history.add(tx, [entry for work in works for entry in chronicle.entries(around, work, now)])
 
 
 def _present(
@@ -317,6 +330,7 @@ def _ended(
     `owners` has the Kirim ids that CRM records are linked to: a record is never linked to two.
     """
     done = work.settled = work.settled or settled(work)
+    recent = ruling.strokes(work, now)
     crm_id = _crm_id(work) or present.crm_id
     owner = owners.get(crm_id or "", work.pair.kirim_id)
     if owner != work.pair.kirim_id:
@@ -330,6 +344,7 @@ def _ended(
         base=done.base,
         noted=done.noted,
         trouble=_trouble(work, done),
+        recent=recent,
     )
     if owner != work.pair.kirim_id:
         return _parked(
@@ -348,7 +363,12 @@ def _ended(
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
     kirim = _kirim(present.kirim, work.contact)
-    left = decide(work.rules, pair_view(kirim, work.pair, present.kirim, present.crm, done.base, done.noted))
+    rulings = replace(
+        work.pair.rulings,
+        frozen=work.pair.rulings.frozen | work.frozen.keys(),
+        decreed={name: one for name, one in work.pair.rulings.decreed.items() if name not in work.followed},
+    )
+    left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, rulings))
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
@@ -442,71 +462,3 @@ def _crm_id(work: Work) -> str | None:
     if isinstance(outcome, Written) and outcome.record is not None:
         return outcome.record.id
     return work.found.id if work.found else None
-
-
-def _entries(around: Surroundings, work: Work, now: datetime) -> Iterable[Entry]:
-    """The history of one pair's decision."""
-    if work.adopted and work.finding is not None and isinstance(work.outcomes.get(Side.CRM), Written):
-        yield _adoption(around, work, now)
-    respelled = (work.settled or settled(work)).respelled
-    for step in work.decision.steps:
-        outcome, note = _told(work, step, respelled)
-        if outcome:
-            yield Entry(
-                at=now,
-                tenant=around.tenant.id,
-                connection=around.connection.name,
-                kind=work.pair.kind.value,
-                kirim_id=work.pair.kirim_id,
-                field=step.rule.name,
-                side=step.about.value,
-                old=step.old,
-                new=step.value,
-                competing=step.competing,
-                rule=step.why.value,
-                outcome=outcome,
-                cause=work.pair.cause,
-                note=note,
-            )
-
-
-def _adoption(around: Surroundings, work: Work, now: datetime) -> Entry:
-    met = work.finding.candidates[0][1] if work.finding else ()
-    return Entry(
-        at=now,
-        tenant=around.tenant.id,
-        connection=around.connection.name,
-        kind=work.pair.kind,
-        kirim_id=work.pair.kirim_id,
-        field="",
-        side=Side.CRM,
-        old=None,
-        new=work.crm_id,
-        competing=None,
-        rule="match",
-        outcome="linked",
-        cause=work.pair.cause,
-        note=f"the same {' and '.join(rule.crm for rule in met)}",
-    )
-
-
-def _told(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str, str]:
-    """What became of a step, in one word, and what is worth adding. An empty word is not worth a row."""
-    if step.to in work.remembered:
-        return "", ""
-    if step.to is None:
-        return {Why.EQUAL: "agreed", Why.DRIFT: "reported"}.get(step.why, "left"), ""
-    outcome = work.outcomes.get(step.to)
-    if isinstance(outcome, Written):
-        if refused := sorted(outcome.refused.keys() & step.raw.keys()):
-            return "refused", outcome.refused[refused[0]]
-        if step.rule.name in respelled:
-            return "written", "the platform keeps another value than it was sent"
-        return "written", ""
-    if isinstance(outcome, Reject):
-        guilty = set(outcome.fields) & set(work.decision.writes(step.to))
-        innocent = guilty and not guilty & step.raw.keys()
-        return ("", "") if innocent else ("refused", str(outcome))  # the others go without it
-    if isinstance(outcome, Retry) and outcome.ambiguous:
-        return "unanswered", str(outcome)
-    return "", ""

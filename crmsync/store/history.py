@@ -16,7 +16,10 @@ _history = tables.History.__table__  # type: ignore[attr-defined]
 
 
 class Entry(NamedTuple):
-    """One decision about one field. `side` is the side it was about; `field` is Kirim's name of it."""
+    """One decision about one field. `side` is the side it was about; `field` is Kirim's name of it.
+
+    `changed_at` is when the change was made that led to it, by the platform's own time.
+    """
 
     at: datetime
     tenant: str
@@ -32,6 +35,13 @@ class Entry(NamedTuple):
     outcome: str
     cause: str
     note: str = ""
+    changed_at: datetime | None = None
+
+
+ECHOED = "echoed"
+"""The outcome of what is written down when a platform tells us back what we wrote; of no field, and of no connection
+where it is Kirim's.
+"""
 
 
 _ADD = Bulk(lambda insert: insert(_history), Entry._fields)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Integer, and_, bindparam, delete, func, literal_column, not_, select, update
 
+from crmsync.core.breaker import Stroke
 from crmsync.core.decide import Agreed, Noted, Why
 from crmsync.core.retry import ALONE_FROM
 from crmsync.core.trouble import NONE, Reason, Trouble
@@ -16,10 +17,14 @@ from crmsync.core.views import View
 from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
 from crmsync.store.bulk import Bulk, Lookup
+from crmsync.store.conflicts import NO_RULINGS, Rulings, rulings
 from crmsync.store.records import KIRIM, chunks, fields_of, views
 
 SUSPECTS = 16
 """Pairs that are taken for being worked on alone, in one turn."""
+
+Recent = Mapping[str, tuple[Stroke, ...]]
+"""The writes of the last minutes, by field."""
 
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
@@ -47,6 +52,8 @@ class Taken:
     trouble: Trouble
     kirim: View | None
     crm: View | None
+    recent: Recent = field(default_factory=dict)
+    rulings: Rulings = NO_RULINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Ended:
     again_at: datetime | None = None
     attempts: int = 0
     failures: int = 0
+    recent: Recent = field(default_factory=dict)
 
 
 def take(
@@ -156,6 +164,7 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
                 "to_error": pair.error,
                 "to_reason": str(pair.reason) if pair.error and pair.again_at is None else "",
                 "to_trouble": pair.trouble.document() if pair.trouble != NONE else None,
+                "to_recent": _stored(pair.recent),
             }
             for pair in ended
         ],
@@ -312,6 +321,7 @@ _DUE = (
         _pair.c.base,
         _pair.c.noted,
         _pair.c.trouble,
+        _pair.c.recent,
     )
     .join_from(_due, _pair, _same_pair())
     .where(
@@ -363,6 +373,7 @@ _TO = (
     "error",
     "reason",
     "trouble",
+    "recent",
     "synced_at",
 )
 _END = Bulk(lambda insert: update(_pair).where(_of(_pair)).values({name: bindparam(f"to_{name}") for name in _TO}))
@@ -374,6 +385,7 @@ def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, r
     rows = [row for row in rows if row.kind == kind]
     kirim = views(connection, tenant, KIRIM, Kind(kind), {row.kirim_id for row in rows})
     crm = views(connection, tenant, endpoint, Kind(kind), {row.crm_id for row in rows if row.crm_id})
+    ruled = rulings(connection, tenant, endpoint, kind, {row.kirim_id for row in rows})
     return [
         Taken(
             kind=Kind(kind),
@@ -390,9 +402,25 @@ def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, r
             trouble=Trouble.of(row.trouble),
             kirim=kirim.get(row.kirim_id),
             crm=crm.get(row.crm_id),
+            recent=_recent(row.recent) if row.recent else {},
+            rulings=ruled.get(row.kirim_id, NO_RULINGS),
         )
         for row in rows
     ]
+
+
+def _recent(stored: Mapping[str, Any]) -> Recent:
+    return {
+        name: tuple(Stroke(tables.moment(at), side, *_values((old, new))) for at, side, old, new in strokes)
+        for name, strokes in stored.items()
+    }
+
+
+def _stored(recent: Recent) -> dict[str, Any] | None:
+    return {
+        name: [[tables.microseconds(at), side, old, new] for at, side, old, new in strokes]
+        for name, strokes in recent.items()
+    } or None
 
 
 def _values(pair: Sequence[Any]) -> tuple[Value, Value]:

@@ -25,14 +25,14 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from crmsync.core.canonical import storable
 from crmsync.core.views import NO_TIMES, Source, Times, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
-from crmsync.store import tables
+from crmsync.store import aliases, echoes, tables
 from crmsync.store.bulk import Bulk, Lookup
+from crmsync.store.dialect import insert as insert
 
 KIRIM = "kirim"
 REVIVED = ("first_at", "not_before", "attempts", "failures", "error", "reason")
@@ -65,12 +65,6 @@ _view = tables.View.__table__  # type: ignore[attr-defined]
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 _stale = tables.Stale.__table__  # type: ignore[attr-defined]
-_alias = tables.Alias.__table__  # type: ignore[attr-defined]
-
-
-def insert(connection: Connection, table: Any) -> Any:
-    """The dialect's INSERT, which has ON CONFLICT."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def lock(connection: Connection, tenant: str, endpoint: str) -> None:
@@ -191,6 +185,7 @@ def _observe(
     known = views(connection, tenant, endpoint, kind, {seen.record.id for seen in batch})
     verdicts, causes, unclear = [], {}, {}
     touched: set[str] = set()
+    heard: dict[str, str] = {}
     for seen in batch:
         record = _clean(seen.record)
         before = known.get(record.id)
@@ -201,13 +196,18 @@ def _observe(
             touched.add(record.id)
         if verdict in (Verdict.NEW, Verdict.CHANGED):
             causes[record.id] = seen.cause
+            heard.pop(record.id, None)
+        elif verdict is Verdict.SAME and echoes.is_echo(view, seen.cause):
+            heard.setdefault(record.id, seen.cause)
         if verdict is Verdict.UNCLEAR or (seen.partial and view != before):  # also one that only became newer
             unclear[record.id] = seen.cause
     if into is not None:
         into.update(known)
     _store(connection, tenant, endpoint, kind, [known[id] for id in touched], causes, now)
+    ours = endpoint == KIRIM
+    echoes.note(connection, tenant, endpoint, kind, [(known[id], cause) for id, cause in heard.items()], now, ours=ours)
     mark_stale(connection, tenant, endpoint, kind, unclear, now)
-    merged = _follow_merges(connection, tenant, endpoint, kind, batch)
+    merged = aliases.follow(connection, tenant, endpoint, kind, [(seen.record, seen.cause) for seen in batch])
     moved = {id: known[id] for id in causes}
     if endpoint == KIRIM:
         for follower in followers:
@@ -281,43 +281,6 @@ def _store(
         (_MOVED if moved else _RENEWED).run(connection, rows)
 
 
-def _gone(connection: Connection, tenant: str, endpoint: str, kind: Kind, id: str) -> bool:
-    """The record exists no more; says whether that is news."""
-    here = and_(_view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.id == id)
-    return connection.execute(update(_view).where(here, _view.c.exists).values(exists=False)).rowcount > 0
-
-
-def _follow_merges(
-    connection: Connection, tenant: str, endpoint: str, kind: Kind, batch: Sequence[Observation]
-) -> dict[str, str]:
-    """Links of records that were merged away lead to the survivor, unless that has a pair of its own.
-
-    Returns the pairs that this concerns, with its cause: what they are to be compared with is another record now.
-    """
-    concerned: dict[str, str] = {}
-    for seen in batch:
-        record = seen.record
-        for alias in record.aliases:
-            new = insert(connection, _alias)
-            connection.execute(
-                new.on_conflict_do_update(
-                    index_elements=["tenant", "endpoint", "kind", "id"], set_={"survivor": record.id}
-                ),
-                {"tenant": tenant, "endpoint": endpoint, "kind": kind, "id": alias, "survivor": record.id},
-            )
-            here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind)
-            news = _gone(connection, tenant, endpoint, kind, alias)
-            loser = connection.execute(select(_pair.c.kirim_id).where(here, _pair.c.crm_id == alias)).scalar()
-            if loser is None:
-                continue
-            if connection.execute(select(_pair.c.kirim_id).where(here, _pair.c.crm_id == record.id)).first() is None:
-                connection.execute(update(_pair).where(here, _pair.c.crm_id == alias).values(crm_id=record.id))
-                news = True
-            if news:
-                concerned[loser] = seen.cause
-    return concerned
-
-
 _PAIRS = select(_pair.c.kirim_id, _pair.c.crm_id).where(
     _pair.c.tenant == bindparam("tenant"),
     _pair.c.connection == bindparam("connection"),
@@ -387,6 +350,7 @@ def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str
         "error": "",
         "reason": "",
         "trouble": None,
+        "recent": None,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, or_, select, tuple_
 
 from crmsync.store import tables
+from crmsync.store.conflicts import State as ConflictState
 from crmsync.store.cursors import NEVER
 from crmsync.store.plans import State
 from crmsync.store.records import CHUNK
@@ -20,6 +21,7 @@ from crmsync.store.records import CHUNK
 _history = tables.History.__table__  # type: ignore[attr-defined]
 _message = tables.MessageRow.__table__  # type: ignore[attr-defined]
 _entry = tables.TimelineEntry.__table__  # type: ignore[attr-defined]
+_conflict = tables.ConflictRow.__table__  # type: ignore[attr-defined]
 _run = tables.Run.__table__  # type: ignore[attr-defined]
 _planned = tables.Planned.__table__  # type: ignore[attr-defined]
 
@@ -28,6 +30,7 @@ class Kept(StrEnum):
     """What is kept for a while. What refers to something comes before it."""
 
     HISTORY = "history"
+    CONFLICTS = "conflicts"
     TIMELINE = "timeline"
     MESSAGES = "messages"
     PLANS = "plans"
@@ -58,6 +61,7 @@ def forget(connection: Connection, tenant: str, what: Kept, keys: Sequence[Key],
 
 _TABLES: dict[Kept, tuple[Any, tuple[Any, ...]]] = {
     Kept.HISTORY: (_history, (_history.c.id,)),
+    Kept.CONFLICTS: (_conflict, (_conflict.c.connection, _conflict.c.kind, _conflict.c.kirim_id, _conflict.c.field)),
     Kept.TIMELINE: (_entry, (_entry.c.connection, _entry.c.key)),
     Kept.MESSAGES: (_message, (_message.c.id,)),
     Kept.PLANS: (_planned, (_planned.c.connection, _planned.c.kind, _planned.c.kirim_id, _planned.c.run)),
@@ -69,6 +73,8 @@ def _is_old(what: Kept, before: datetime) -> Any:
     """What is at a dead end stays until a person has seen to it, and so does what waits."""
     if what is Kept.HISTORY:
         return _history.c.at < before
+    if what is Kept.CONFLICTS:
+        return and_(_conflict.c.at < before, _conflict.c.state != ConflictState.FROZEN, _conflict.c.decree.is_(None))
     if what is Kept.MESSAGES:
         return _message.c.first_at < before
     if what is Kept.RUNS:

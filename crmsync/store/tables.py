@@ -150,6 +150,7 @@ class Pair(SQLModel, table=True):
     error: str = ""
     reason: str = ""  # core.trouble.Reason: why it is parked, in one word
     trouble: Any = Field(default=None, sa_column=Column(Document))  # what was sent and answered, without values
+    recent: Any = Field(default=None, sa_column=Column(Document))  # core.breaker: writes of the last minutes, by field
     synced_at: datetime | None = Field(default=None, sa_column=Column(Instant))
 
 
@@ -257,6 +258,7 @@ class History(SQLModel, table=True):
     outcome: str
     cause: str
     note: str = ""
+    changed_at: datetime | None = Field(default=None, sa_column=Column(Instant))  # the platform's own time, if it told
 
 
 class Fire(SQLModel, table=True):
@@ -409,6 +411,33 @@ class Candidate(SQLModel, table=True):
     found_by: str
     shown: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
     at: datetime = Field(sa_column=Column(Instant, nullable=False))
+
+
+class ConflictRow(SQLModel, table=True):
+    """A field that both sides changed, or that went back and forth, as it was then: see `store.conflicts`.
+
+    `decree` is the value that a person chose, in a list of one, until both sides hold it.
+    """
+
+    __tablename__ = "conflict"
+    __table_args__ = (Index("conflict_at", "at"),)
+
+    tenant: str = Field(primary_key=True)
+    connection: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    kirim_id: str = Field(primary_key=True)
+    field: str = Field(primary_key=True)
+    state: str  # store.conflicts.State
+    at: datetime = Field(sa_column=Column(Instant, nullable=False))
+    kirim: Any = Field(default=None, sa_column=Column(Document))
+    crm: Any = Field(default=None, sa_column=Column(Document))
+    won: str = ""  # the side whose value stood; empty for a frozen field
+    owner: str
+    times: int
+    cause: str
+    sequence: Any = Field(default=None, sa_column=Column(Document))
+    decree: Any = Field(default=None, sa_column=Column(Document))
+    decreed_at: datetime | None = Field(default=None, sa_column=Column(Instant))
 
 
 class SegmentState(SQLModel, table=True):

@@ -309,8 +309,9 @@ class Household:
         return self.database.read(lambda tx: records.views(tx, "acme", endpoint, Kind.CONTACT, [id])).get(id)
 
     def history(self, kirim_id: str, field: str | None = None) -> list[Any]:
-        """What was written down about a contact."""
-        return self.database.read(lambda tx: history.of(tx, "acme", kirim_id, field))
+        """What was written down about a contact, or one of its fields; echoes concern the whole of it."""
+        told = self.database.read(lambda tx: history.of(tx, "acme", kirim_id, field))
+        return [entry for entry in told if field is None or entry.outcome != history.ECHOED]
 
     def partner(self, kirim_id: str, name: str = "crm") -> Record:
         """The one CRM record of a contact."""

@@ -119,6 +119,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
         sa.Column("note", sa.String(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("history_at", "history", ["at"])
@@ -185,6 +186,7 @@ def upgrade() -> None:
         sa.Column("error", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("trouble", sa.Text(), nullable=True),
+        sa.Column("recent", sa.Text(), nullable=True),
         sa.Column("synced_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id"),
     )
@@ -427,3 +429,29 @@ def _of_messages_and_plans() -> None:
     )
     op.create_index("planned_due", "planned", ["tenant", "connection", "not_before"])
     op.create_index("planned_run", "planned", ["run", "kind", "kirim_id"])
+    _of_conflicts()
+
+
+def _of_conflicts() -> None:
+    """What both sides changed, and what goes back and forth."""
+    op.create_table(
+        "conflict",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("kirim_id", sa.String(), nullable=False),
+        sa.Column("field", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("kirim", sa.Text(), nullable=True),
+        sa.Column("crm", sa.Text(), nullable=True),
+        sa.Column("won", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("sequence", sa.Text(), nullable=True),
+        sa.Column("decree", sa.Text(), nullable=True),
+        sa.Column("decreed_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id", "field"),
+    )
+    op.create_index("conflict_at", "conflict", ["at"])
