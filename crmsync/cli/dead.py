@@ -44,7 +44,9 @@ NamesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]…", help="As listed; or ctc_…, or a delivery's number.")
 ]
 
-commands = typer.Typer(no_args_is_help=True, help="What came to a dead end: deliveries, items, pairs, readings.")
+commands = typer.Typer(
+    no_args_is_help=True, help="What came to a dead end: deliveries, items, pairs, readings, entries."
+)
 
 
 def register(app: typer.Typer) -> None:

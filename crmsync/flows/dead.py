@@ -7,19 +7,20 @@ thousand letters hold nobody up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from crmsync import crash
 from crmsync.core.masking import masked, masked_body, plain_body
 from crmsync.core.trouble import Refusal, advice
 from crmsync.model import Kind
-from crmsync.store import dead, records
+from crmsync.store import dead, messages, records
 from crmsync.store.database import Database
 from crmsync.store.dead import Form, Letter, Name, Wanted, Whole
 
@@ -188,6 +189,9 @@ def _payload(tx: Connection, letter: Letter, rest: Whole) -> Any:
     if name.form is Form.READING:
         held = records.views(tx, letter.tenant, letter.place, Kind(name.kind), [name.key])
         return [dict(view.fields) for view in held.values()]
+    if name.form is Form.ENTRY and rest.message is not None:
+        kept = messages.messages(tx, letter.tenant, [rest.message]).get(rest.message)
+        return orjson.loads(orjson.dumps(asdict(kept.message))) if kept else None
     return None
 
 

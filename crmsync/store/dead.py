@@ -1,6 +1,6 @@
-"""Dead letters: deliveries and items that could not be understood, pairs that are parked, records read no more.
+"""Dead letters: deliveries and items not understood, parked pairs, records read no more, messages not logged.
 
-They live in four tables and are told as one list. Nothing is deleted here: what is retried is made due again, what is
+They live in five tables and are told as one list. Nothing is deleted here: what is retried is made due again, what is
 dropped is marked, and both leave a line of history.
 """
 
@@ -18,12 +18,13 @@ from crmsync.core.decide import Why
 from crmsync.core.trouble import NONE, Reason, Trouble
 from crmsync.model import Kind
 from crmsync.store import history, records, tables
+from crmsync.store.cursors import NEVER
 from crmsync.store.deliveries import DeliveryState, Ending
 from crmsync.store.history import Entry
 from crmsync.store.records import KIRIM
 
 CAUSE = "operator:dead"
-HEAVY = frozenset({"body", "key", "base", "noted", "trouble"})
+HEAVY = frozenset({"body", "key", "base", "noted", "trouble", "sent"})
 """Columns that no list shows."""
 
 _delivery = tables.Delivery.__table__  # type: ignore[attr-defined]
@@ -31,6 +32,7 @@ _item = tables.SeenItem.__table__  # type: ignore[attr-defined]
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 _stale = tables.Stale.__table__  # type: ignore[attr-defined]
+_entry = tables.TimelineEntry.__table__  # type: ignore[attr-defined]
 
 
 class Form(StrEnum):
@@ -40,6 +42,7 @@ class Form(StrEnum):
     ITEM = "item"  # one thing that a delivery said
     PAIR = "pair"  # a contact and a CRM, which cannot be brought to agree
     READING = "reading"  # a record that cannot be read again
+    ENTRY = "entry"  # a message, or a day of a conversation, that cannot be put onto a timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,14 @@ class Name:
     def parse(cls, text: str) -> Name | None:
         """The name that `str` gave, or None for anything else."""
         form, _, rest = text.partition("/")
-        parts = {"delivery": 1, "item": 3, "pair": 4, "reading": 4}.get(form, 0)
+        parts = {"delivery": 1, "item": 3, "pair": 4, "reading": 4, "entry": 3}.get(form, 0)
         found = rest.split("/", parts - 1) if parts else []
         if not parts or len(found) != parts or not all(found):
             return None
         if form == Form.DELIVERY:
             return cls(Form.DELIVERY, rest) if rest.isdecimal() and len(rest) < 19 else None
-        if form == Form.ITEM:
-            return cls(Form.ITEM, found[2], found[0], found[1])
+        if form in (Form.ITEM, Form.ENTRY):
+            return cls(Form(form), found[2], found[0], found[1])
         return cls(Form(form), found[3], found[0], found[1], found[2])
 
 
@@ -101,7 +104,7 @@ class Wanted:
 
 def letters(connection: Connection, wanted: Wanted, limit: int) -> list[Letter]:
     """The youngest letters, the youngest first."""
-    found = [letter for of in (_deliveries, _items, _pairs, _readings) for letter in of(connection, wanted, limit)]
+    found = [letter for of in _LISTS.values() for letter in of(connection, wanted, limit)]
     return sorted(found, key=lambda letter: (letter.at, str(letter.name)), reverse=True)[:limit]
 
 
@@ -120,8 +123,7 @@ def counts(connection: Connection, wanted: Wanted) -> dict[tuple[str, str, str, 
 
 def named(connection: Connection, name: Name) -> Letter | None:
     """One letter, if it is dead."""
-    forms = {Form.DELIVERY: _deliveries, Form.ITEM: _items, Form.PAIR: _pairs, Form.READING: _readings}
-    found = forms[name.form](connection, Wanted(), 1, _is(name))
+    found = _LISTS[name.form](connection, Wanted(), 1, _is(name))
     return found[0] if found else None
 
 
@@ -129,7 +131,12 @@ def ending_in(connection: Connection, key: str, limit: int) -> list[Letter]:
     """The letters about a contact, a record or an item, by its id alone."""
     return [
         letter
-        for of, column in ((_items, _item.c.key), (_pairs, _pair.c.kirim_id), (_readings, _stale.c.id))
+        for of, column in (
+            (_items, _item.c.key),
+            (_pairs, _pair.c.kirim_id),
+            (_readings, _stale.c.id),
+            (_entries, _entry.c.key),
+        )
         for letter in of(connection, Wanted(), limit, column == key)
     ]
 
@@ -139,7 +146,9 @@ def ending_in(connection: Connection, key: str, limit: int) -> list[Letter]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """What else is known of a letter: the body it came in, how often it was begun, and the refusals of a pair."""
+    """What else is known of a letter: the body it came in, how often it was begun, the refusals of a pair, and the row
+    of a message.
+    """
 
     body: bytes | None = None
     received_at: datetime | None = None
@@ -147,6 +156,7 @@ class Whole:
     trouble: Trouble = NONE
     crm_id: str | None = None
     cause: str = ""
+    message: int | None = None
 
 
 def whole(connection: Connection, name: Name) -> Whole:
@@ -158,6 +168,9 @@ def whole(connection: Connection, name: Name) -> Whole:
     if name.form is Form.PAIR:
         row = connection.execute(select(_pair).where(_is(name))).one()
         return Whole(attempts=row.attempts, trouble=Trouble.of(row.trouble), crm_id=row.crm_id)
+    if name.form is Form.ENTRY:
+        row = connection.execute(select(_entry).where(_is(name))).one()
+        return Whole(attempts=row.failures, cause=row.cause, crm_id=row.crm_id, message=row.message_id)
     row = connection.execute(select(_stale).where(_is(name))).one()
     return Whole(attempts=row.attempts, cause=row.cause)
 
@@ -173,6 +186,9 @@ def state(connection: Connection, name: Name) -> str:
         row = connection.execute(select(_pair.c.trouble).where(_is(name))).first()
         due = connection.execute(select(_due.c.revision).where(_same_due(name))).first()
         return "" if row is None else "pending" if due else "dropped" if Trouble.of(row[0]).dropped else "done"
+    if name.form is Form.ENTRY:
+        idle = connection.execute(select(_entry.c.not_before == NEVER).where(_is(name))).scalar()
+        return "" if idle is None else "done" if idle else "pending"
     return "pending" if connection.execute(select(_stale.c.id).where(_is(name))).first() else ""
 
 
@@ -188,6 +204,9 @@ def retry(connection: Connection, name: Name, now: datetime) -> bool:
         done = _process_again(connection, name)
     elif name.form is Form.PAIR:
         done = _decide_again(connection, name, now)
+    elif name.form is Form.ENTRY:
+        again = {"reason": "", "error": "", "failures": 0, "not_before": now, "cause": CAUSE}
+        done = connection.execute(update(_entry).where(_is(name)).values(**again)).rowcount > 0
     else:
         records.mark_stale(connection, name.tenant, name.place, Kind(name.kind), {name.key: CAUSE}, now)
         done = True
@@ -209,6 +228,8 @@ def drop(connection: Connection, letter: Letter, now: datetime) -> None:
         connection.execute(
             update(_pair).where(_is(name)).values(parked=False, error="", reason="", trouble=trouble.document())
         )
+    elif name.form is Form.ENTRY:
+        connection.execute(update(_entry).where(_is(name)).values(reason="", error=""))
     else:
         connection.execute(delete(_stale).where(_is(name)))  # its only content was that it should be read
     _note(connection, name, "dropped", letter.reason, now)
@@ -279,7 +300,7 @@ def _delivery_of(connection: Connection, name: Name) -> int | None:
     return number
 
 
-# -- the four tables
+# -- the five tables
 
 _DEAD_DELIVERY = and_(_delivery.c.state > literal_column("1"), _delivery.c.state == DeliveryState.DEAD)
 _DEAD_ITEM = _item.c.outcome == literal_column("'dead'")
@@ -288,12 +309,13 @@ _FORMS: Sequence[tuple[Form, Any, Any, Any, Any]] = (
     (Form.ITEM, _item, _item.c.source, _item.c.at, _DEAD_ITEM),
     (Form.PAIR, _pair, _pair.c.connection, _pair.c.synced_at, _pair.c.parked),
     (Form.READING, _stale, _stale.c.endpoint, _stale.c.first_at, _stale.c.reason != ""),
+    (Form.ENTRY, _entry, _entry.c.connection, _entry.c.first_at, _entry.c.reason != ""),
 )
 
 
 def _select(connection: Connection, form: Form, wanted: Wanted, limit: int, also: Sequence[Any]) -> Iterable[Any]:
     _, table, place, at, dead = next(entry for entry in _FORMS if entry[0] is form)
-    light = [column for column in table.c if column.name not in HEAVY or form is Form.ITEM]
+    light = [column for column in table.c if column.name not in HEAVY or form in (Form.ITEM, Form.ENTRY)]
     return connection.execute(
         select(*light).where(dead, _where(table, place, at, wanted), *also).order_by(at.desc()).limit(limit)
     )
@@ -320,6 +342,8 @@ def _is(name: Name) -> ColumnElement[bool]:
     if name.form is Form.PAIR:
         same = (_pair.c.tenant == name.tenant, _pair.c.connection == name.place, _pair.c.kirim_id == name.key)
         return and_(*same, _pair.c.kind == name.kind)
+    if name.form is Form.ENTRY:
+        return and_(_entry.c.tenant == name.tenant, _entry.c.connection == name.place, _entry.c.key == name.key)
     same = (_stale.c.tenant == name.tenant, _stale.c.endpoint == name.place, _stale.c.id == name.key)
     return and_(*same, _stale.c.kind == name.kind)
 
@@ -371,3 +395,27 @@ def _readings(connection: Connection, wanted: Wanted, limit: int, *also: Any) ->
         )
         for row in _select(connection, Form.READING, wanted, limit, also)
     ]
+
+
+def _entries(connection: Connection, wanted: Wanted, limit: int, *also: Any) -> list[Letter]:
+    return [
+        Letter(
+            Name(Form.ENTRY, row.key, row.tenant, row.connection),
+            row.tenant,
+            row.connection,
+            row.reason,
+            row.first_at,
+            "digest" if row.day else "message",
+            row.error,
+        )
+        for row in _select(connection, Form.ENTRY, wanted, limit, also)
+    ]
+
+
+_LISTS = {
+    Form.DELIVERY: _deliveries,
+    Form.ITEM: _items,
+    Form.PAIR: _pairs,
+    Form.READING: _readings,
+    Form.ENTRY: _entries,
+}

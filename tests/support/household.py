@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -19,8 +19,10 @@ from sqlalchemy import select
 
 from crmsync.connector import Connector, Outcome
 from crmsync.core.mapping import FieldRule, Owner, Rules
+from crmsync.core.messages import Log, Logging
 from crmsync.daemon.running import FLOWS
 from crmsync.errors import ConnectorError, Fenced, Retry, Suspend
+from crmsync.flows.messages import log
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import CHANGES, poll
 from crmsync.flows.reread import reread
@@ -28,8 +30,8 @@ from crmsync.flows.resync import resync
 from crmsync.flows.settling import Surroundings
 from crmsync.flows.steps import Stride
 from crmsync.flows.sync import sync
-from crmsync.flows.tenant import Connection, Tenant
-from crmsync.model import Can, Fields, FieldType, Kind, Record, Write
+from crmsync.flows.tenant import NO_LOG, Connection, Tenant
+from crmsync.model import Can, Direction, Fields, FieldType, Item, Kind, Message, MessageStatus, Record, Write
 from crmsync.store import cursors, history, lanes, pairs, records, runs, tables
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
@@ -88,6 +90,31 @@ class KirimConnector(Watched, UpdateOnlyMemoryConnector):
     prepare, people, log = Connector.prepare, Connector.people, Connector.log
     segments, members, count = Connector.segments, Connector.members, Connector.count
 
+    def find(self, kind: Kind, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
+        """The rules here call it `phone`, and Kirim `phone_number`."""
+        return super().find(kind, "phone" if field == "phone_number" else field, values)
+
+    def parse(self, body: bytes) -> Sequence[Item]:
+        """Besides records, deliveries tell of messages."""
+        told = orjson.loads(body).get("messages", ()) if body.startswith(b'{"messages"') else None
+        if told is None:
+            return super().parse(body)
+        return [Item(f"m:{digest(one)}", "message", message=message_of(one)) for one in told]
+
+
+def digest(told: Mapping[str, Any]) -> str:
+    """What tells one thing that was said of a message from another."""
+    return sha256(orjson.dumps(told)).hexdigest()[:12]
+
+
+def message_of(told: Mapping[str, Any]) -> Message:
+    """What a delivery says of a message."""
+    words: dict[str, Any] = dict(told)
+    for name, read in (("direction", Direction), ("status", MessageStatus), ("at", datetime.fromisoformat)):
+        if words.get(name) is not None:
+            words[name] = read(words[name])
+    return Message(**words)
+
 
 class Crm(MemoryCrm):
     """A platform in memory whose deliveries state the fields that changed, and say that this is not all."""
@@ -136,6 +163,7 @@ class Household:
         rules: Rules | Mapping[str, Rules] = RULES,
         kirim: KirimPlatform | None = None,
         clock: ManualClock | None = None,
+        messages: Logging = NO_LOG,
     ) -> None:
         self.database = database
         self.clock = clock or ManualClock()
@@ -149,7 +177,7 @@ class Household:
                 platform.take_hooks()
         of = rules if isinstance(rules, Mapping) else dict.fromkeys(self.crms, rules)
         connections = {
-            name: Connection(name, crm.connect(connection=name), {Kind.CONTACT: of[name]}, live=True)
+            name: Connection(name, crm.connect(connection=name), {Kind.CONTACT: of[name]}, True, messages)
             for name, crm in self.crms.items()
         }
         self.tenant = Tenant("acme", self.kirim.connect(connection=KIRIM), connections)
@@ -225,6 +253,16 @@ class Household:
             self.failures[name] = 0
         return done
 
+    def log(self, name: str = "crm") -> int:
+        """One turn of putting messages onto timelines."""
+        connection = self.tenant.connections[name]
+        around = Surroundings(self.database, self.tenant, connection, self.fence, self.clock, lambda: 0.5)
+        return log(around, connection.messages)
+
+    def say(self, *told: Mapping[str, Any]) -> None:
+        """Kirim tells of messages, all in one delivery."""
+        self.arrive(KIRIM, orjson.dumps({"messages": told}))
+
     def walk(self, endpoint: str, pages: int = 1000) -> None:
         """One turn of the run that waits in a lane: so many steps."""
         left = iter(range(pages))
@@ -240,6 +278,8 @@ class Household:
     def turn(self, work: Work, endpoint: str) -> ConnectorError | Fenced | None:
         """One turn of any kind; what ends it early is returned, as the daemon would let the lane rest."""
         turns = {Work.OBSERVE: self.observe, Work.REREAD: self.reread, Work.POLL: self.poll, Work.SYNC: self.sync}
+        if work is Work.LOG and self.tenant.connections[endpoint].messages.log is not Log.OFF:
+            turns[work] = self.log
         if work is Work.RUN:
             turns[work] = lambda name: self.walk(name, 1) or 0
         if work not in turns:
