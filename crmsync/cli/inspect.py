@@ -147,9 +147,7 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         _show_subscription(console, subscription)
     for pair in told["parked"]:
         console.print(f"[red]parked[/red]  {_place(pair, 'connection')} {pair['id']}: {escape(pair['error'])}")
-    for one in told["conflicts"]:
-        what = f"{one['open']} open, {one['frozen']} frozen; `crmsync conflicts` shows them"
-        console.print(f"[yellow]conflicts[/yellow]  {_place(one, 'connection')}: {what}")
+    _show_disagreement(console, told)
     for run in told["runs"]:
         if run["state"] in ("running", "stopped"):
             read = f"{run['counts'].get('read', 0):,} records read"
@@ -169,6 +167,17 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
             console.print(
                 f"[yellow]resting[/yellow]  {escape(what)}: {rest['failures']} failures, until {rest['until']}"
             )
+
+
+def _show_disagreement(console: Console, told: dict[str, Any]) -> None:
+    """Where both sides do not agree and people may want to know why."""
+    for row in told["connections"]:
+        if row["unlinked"]:
+            what = f"{row['unlinked']} records were deleted there: their contacts stay without, until they are restored"
+            console.print(f"[yellow]unlinked[/yellow]  {_place(row, 'connection')}: {what}")
+    for one in told["conflicts"]:
+        what = f"{one['open']} open, {one['frozen']} frozen; `crmsync conflicts` shows them"
+        console.print(f"[yellow]conflicts[/yellow]  {_place(one, 'connection')}: {what}")
 
 
 def _show_doubts(console: Console, told: dict[str, Any]) -> None:
@@ -245,7 +254,9 @@ def _show_stories(console: Console, contact: str, stories: list[PairStory]) -> N
     for story in stories:
         place = f"record {story.crm_id}" if story.crm_id else "no record yet"
         console.print(f"[bold]{escape(contact)}[/bold] and [bold]{escape(story.connection)}[/bold], {escape(place)}")
-        if story.error:
+        if story.unlinked:
+            console.print(f"  [yellow]unlinked:[/yellow] {escape(story.error)}")
+        elif story.error:
             console.print(
                 f"  [red]parked:[/red] {escape(story.error)}" if not story.due else f"  {escape(story.error)}"
             )

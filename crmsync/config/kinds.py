@@ -86,7 +86,8 @@ class KindReader:
         initial = tuple(self._initial((*here, "initial"), section.initial, taken, vocabulary))
         link = [LINK] if kind is Kind.CONVERSATION else []
         creates = self._creates(here, section.create)
-        return Rules(kind, (*result.rules, *constants, *link), self.region, creates, tuple(match), initial)
+        every = (*result.rules, *constants, *link)
+        return Rules(kind, every, self.region, creates, tuple(match), initial, section.on_crm_delete)
 
     def _creates(self, here: KeyPath, asked: bool | None) -> bool:
         can = self.can is None or Can.CREATE in self.can

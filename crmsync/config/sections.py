@@ -18,7 +18,7 @@ from crmsync.config.model import Address, Start
 from crmsync.config.words import did_you_mean
 from crmsync.core.cron import Cron
 from crmsync.core.lens import PhoneFormat, Strangers
-from crmsync.core.mapping import OnDrift, Owner
+from crmsync.core.mapping import OnCrmDelete, OnDrift, Owner
 from crmsync.core.messages import Log
 from crmsync.model import FieldType
 
@@ -222,6 +222,9 @@ class KindSection(_Section):
 
     create: bool | None = Field(
         None, description="create records in the CRM that it does not have; by default where the connector can"
+    )
+    on_crm_delete: OnCrmDelete = Field(
+        OnCrmDelete.UNLINK, description="what happens to a record that somebody deletes in the CRM: unlink or recreate"
     )
     initial: dict[str, str] = Field(
         default_factory=dict, description="CRM fields that a new record is made with; {name} and the like are filled in"

@@ -29,6 +29,13 @@ class OnDrift(StrEnum):
     REPORT = "report"  # it is recorded and left alone
 
 
+class OnCrmDelete(StrEnum):
+    """What happens when somebody deletes a record in the CRM. The other side's is never deleted."""
+
+    UNLINK = "unlink"  # the two part; should it be restored, or another be given the Kirim id, they are linked again
+    RECREATE = "recreate"  # another is made
+
+
 _plain = cache(Plain)  # asked for several times a record
 
 
@@ -87,6 +94,7 @@ class Rules:
     creates: bool = True
     match: tuple[MatchRule, ...] = ()
     initial: tuple[tuple[str, str], ...] = ()
+    on_crm_delete: OnCrmDelete = OnCrmDelete.UNLINK
 
 
 METADATA = "metadata."

@@ -35,8 +35,8 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         " itself, after a change of the platform's settings retry.",
         Reason.DUPLICATE: "Another record holds the same unique value. Merge the two in the platform, or correct the"
         " value on one of them, then retry.",
-        Reason.DELETED: "The record was deleted in the CRM. Restore it there, then retry; or drop this, and the"
-        " contact stays without a record.",
+        Reason.DELETED: "The record was deleted in the CRM, and is not made again unless `on_crm_delete: recreate`"
+        " says so. Restore it there, and it is linked again.",
         Reason.SHARED: "Two contacts lead to one CRM record. Merge the contacts, or take the external id off the"
         " record that should not have it, then retry.",
         Reason.UNCLEAR: "Several records of the CRM may be this contact. Choose with `crmsync match list`, then"

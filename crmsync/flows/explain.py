@@ -17,6 +17,7 @@ from crmsync.core.canonical import same
 from crmsync.core.decide import Side, Why
 from crmsync.core.lens import Lens, Unknown
 from crmsync.core.mapping import FieldRule, Owner, Rules
+from crmsync.core.trouble import Reason
 from crmsync.flows.tenant import kind_of
 from crmsync.model import Value
 from crmsync.store import deliveries, history, pairs, records
@@ -115,7 +116,7 @@ class FieldStory:
 
 @dataclass(frozen=True, slots=True)
 class PairStory:
-    """A record on one connection. `events` are the entries that concern the whole of it, such as how it was linked."""
+    """A record on one connection; `unlinked` if somebody deleted its record in the CRM."""
 
     connection: str
     crm_id: str | None
@@ -124,6 +125,7 @@ class PairStory:
     kirim_seen: datetime | None
     crm_seen: datetime | None
     fields: tuple[FieldStory, ...]
+    unlinked: bool = False
 
 
 Causes = Mapping[str, Learned]
@@ -171,6 +173,7 @@ def _pair(
             for rule in rules.fields
             if field is None or field in (rule.kirim, rule.name)
         ),
+        unlinked=pair.reason == Reason.DELETED and not pair.parked,
     )
 
 

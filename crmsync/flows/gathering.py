@@ -6,12 +6,13 @@ Part of the one path that writes; reads from platforms, and stores nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from crmsync.connector import Connector
 from crmsync.core.decide import Side
-from crmsync.core.mapping import Rules
+from crmsync.core.mapping import OnCrmDelete, Rules
 from crmsync.core.matching import Match, find, spellings
 from crmsync.core.people import introduce, named
 from crmsync.core.retry import ATTEMPTS
@@ -21,7 +22,7 @@ from crmsync.core.views import observe as judge
 from crmsync.errors import Reject
 from crmsync.flows.settling import Surroundings, Work, contact_of
 from crmsync.model import Can, Kind, Record, Ref
-from crmsync.store import matches, pairs, people
+from crmsync.store import aliases, matches, pairs, people
 from crmsync.store.matches import Desk
 from crmsync.store.pairs import Taken
 from crmsync.store.people import assignee
@@ -38,6 +39,7 @@ def gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
     """
     rules = {kind: _rules(around, kind, due) for kind in {pair.kind for pair in due}}
     works = [Work(pair, pair.crm, pair.crm_id, rules[pair.kind]) for pair in due]
+    works = _without_the_deleted(around, works)
     _with_contacts(around, [work for work in works if work.pair.kind is Kind.CONVERSATION])
     asked = [
         work
@@ -52,6 +54,30 @@ def gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
         _look_up(around.connection.connector, kind, of_kind)
         _match(around, kind, [work for work in of_kind if work.crm is None and Side.CRM not in work.outcomes])
     return works
+
+
+def _without_the_deleted(around: Surroundings, works: Sequence[Work]) -> list[Work]:
+    """Records that were deleted in the CRM, where that is wanted, are none: they are made anew. Merged ones are not."""
+    gone = {work.crm_id: work for work in works if work.crm is not None and not work.crm.exists and work.crm_id}
+    if not gone:
+        return list(works)
+    tenant, name = around.tenant.id, around.connection.name
+    for kind in {work.pair.kind for work in gone.values()}:
+        merged = around.database.read(lambda tx, kind=kind: aliases.survivors(tx, tenant, name, kind, gone))  # type: ignore[misc]
+        for id, survivor in merged.items():
+            if gone[id].pair.kind is kind:
+                gone[id].merged = survivor
+    return [_anew(work) if work.crm_id in gone and not work.merged and _recreated(work) else work for work in works]
+
+
+def _recreated(work: Work) -> bool:
+    return work.rules.on_crm_delete is OnCrmDelete.RECREATE and work.rules.creates and known_in_kirim(work.pair)
+
+
+def _anew(work: Work) -> Work:
+    """What was agreed with a record that is gone says nothing about the next."""
+    pair = replace(work.pair, crm=None, crm_id=None, base={}, noted={}, recent={})
+    return Work(pair, None, None, work.rules)
 
 
 def _rules(around: Surroundings, kind: Kind, due: Sequence[Taken]) -> Rules:

@@ -56,6 +56,7 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
                 "connection": row.connection,
                 "pairs": row.pairs,
                 "linked": row.linked,
+                "unlinked": row.unlinked,
                 "due": row.due,
                 "parked": row.parked,
                 "lag_seconds": _lag(row.oldest, now),

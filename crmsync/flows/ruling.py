@@ -6,6 +6,7 @@ Only looks at how works ended, and writes down what follows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from crmsync.core.decide import Why
 from crmsync.errors import Retry
 from crmsync.model import Kind
 from crmsync.store import conflicts
-from crmsync.store.conflicts import Conflict
+from crmsync.store.conflicts import Conflict, Rulings
 from crmsync.store.pairs import Recent
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ def _followed(work: Work, name: str) -> bool:
     ended = (step.to in work.remembered or bool(work.ended(step)) for step in steps)
     answered = all(not isinstance(work.outcomes.get(step.to), Retry) for step in steps if step.to is not None)
     return bool(steps) and answered and all(ended)
+
+
+def after(work: Work) -> Rulings:
+    """What stands once the flush is stored: with what was frozen by it, without the decrees that were carried out."""
+    before = work.pair.rulings
+    decreed = {name: decree for name, decree in before.decreed.items() if name not in work.followed}
+    return replace(before, frozen=before.frozen | work.frozen.keys(), decreed=decreed)
 
 
 def write_down(tx: Transaction, tenant: str, name: str, kind: Kind, works: Sequence[Work], now: datetime) -> None:

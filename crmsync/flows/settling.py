@@ -37,7 +37,7 @@ from crmsync.store.records import KIRIM, Observation
 DELETED = "the record was deleted in the CRM"
 SOON = timedelta(milliseconds=200)
 """How long a record waits at first for another one: mostly both were told of at once."""
-DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.DELETED, Reason.SHARED})
+DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.SHARED})
 """What stays as it is until somebody changes a record: the others are news each time."""
 
 
@@ -77,6 +77,7 @@ class Work:
     """One pair on its way through a flush: what was found, decided and answered.
 
     `contact` is the CRM's record of a conversation's contact; `waits` says what has to be there first.
+    `merged` is the record that its own was merged into, where that belongs to another.
     `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
     """
@@ -93,6 +94,7 @@ class Work:
     finding: Finding | None = None
     contact: str | None = None
     waits: str = ""
+    merged: str = ""
     settled: Settled | None = None
     frozen: dict[str, tuple[Stroke, ...]] = field(default_factory=dict)
     followed: dict[str, Decree] = field(default_factory=dict)
@@ -363,22 +365,24 @@ def _ended(
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
     kirim = _kirim(present.kirim, work.contact)
-    rulings = replace(
-        work.pair.rulings,
-        frozen=work.pair.rulings.frozen | work.frozen.keys(),
-        decreed={name: one for name, one in work.pair.rulings.decreed.items() if name not in work.followed},
-    )
-    left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, rulings))
+    left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, ruling.after(work)))
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
-        return _parked(ended, Reason.DELETED, DELETED)
+        return _without_record(work, ended)
     if not work.outcomes or present.crm is None or left.quiet:
         standing = next(iter(ended.trouble.refusals.values()), None)
         if standing is not None:
             return _parked(ended, _reason(standing), standing.answer)
         return replace(ended, trouble=replace(ended.trouble, dropped="")) if ended.trouble.dropped else ended
     return replace(ended, again_at=now)
+
+
+def _without_record(work: Work, ended: Ended) -> Ended:
+    """Its CRM record is gone: merged into another contact's, or deleted."""
+    if work.merged:
+        return _parked(ended, Reason.SHARED, f"its CRM record was merged into {work.merged}, another contact's")
+    return replace(ended, error=DELETED, reason=Reason.DELETED, unlinked=True)
 
 
 def _in_trouble(

@@ -61,7 +61,7 @@ class Ended:
     """How the work on one pair ended, to be stored in the transaction of its effects.
 
     `again_at` keeps the pair due, not before then. `error` non-empty with no `again_at` parks it, for a `reason`, until
-    one of its views changes.
+    one of its views changes; unless it is `unlinked`, which nobody has to do anything about.
     """
 
     kind: Kind
@@ -78,6 +78,7 @@ class Ended:
     attempts: int = 0
     failures: int = 0
     recent: Recent = field(default_factory=dict)
+    unlinked: bool = False
 
 
 def take(
@@ -160,7 +161,7 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
                 "to_noted": {name: [note.why.value, note.kirim, note.crm] for name, note in pair.noted.items()},
                 "to_attempts": pair.attempts,
                 "to_failures": pair.failures,
-                "to_parked": bool(pair.error) and pair.again_at is None,
+                "to_parked": bool(pair.error) and pair.again_at is None and not pair.unlinked,
                 "to_error": pair.error,
                 "to_reason": str(pair.reason) if pair.error and pair.again_at is None else "",
                 "to_trouble": pair.trouble.document() if pair.trouble != NONE else None,
@@ -207,7 +208,7 @@ def owners(connection: Connection, tenant: str, endpoint: str, kind: Kind, crm_i
 def crm_ids(
     connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]
 ) -> dict[str, str]:
-    """The CRM records that Kirim records are linked to; those without one are missing."""
+    """The CRM records that Kirim records are linked to; those without one, or whose was deleted, are missing."""
     found: dict[str, str] = {}
     for some in chunks(kirim_ids):
         rows = connection.execute(
@@ -217,6 +218,7 @@ def crm_ids(
                 _pair.c.kind == kind,
                 _pair.c.kirim_id.in_(some),
                 _pair.c.crm_id.is_not(None),
+                _pair.c.reason != Reason.DELETED,
             )
         )
         found.update({row.kirim_id: row.crm_id for row in rows})
@@ -224,7 +226,7 @@ def crm_ids(
 
 
 def counts(connection: Connection) -> list[Any]:
-    """Per tenant and connection: pairs, linked, due, parked, and since when the oldest is due."""
+    """Per tenant and connection: pairs, linked, unlinked, due, parked, and since when the oldest is due."""
     due = (
         select(
             _due.c.tenant,
@@ -240,7 +242,8 @@ def counts(connection: Connection) -> list[Any]:
             _pair.c.tenant,
             _pair.c.connection,
             func.count().label("pairs"),
-            func.count(_pair.c.crm_id).label("linked"),
+            func.count(_pair.c.crm_id).filter(_pair.c.reason != Reason.DELETED).label("linked"),
+            func.count().filter(_pair.c.reason == Reason.DELETED).label("unlinked"),
             func.count().filter(_pair.c.parked).label("parked"),
         )
         .group_by(_pair.c.tenant, _pair.c.connection)

@@ -306,7 +306,8 @@ def _link(
     unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked}
     for some in chunks(unlinked):
         rows = _BY_KIRIM_ID.rows(connection, some, **where)
-        taken = {row.kirim_id for row in rows if row.crm_id is not None}
+        gone = _gone(connection, tenant, endpoint, kind, {row.crm_id for row in rows if row.crm_id is not None})
+        taken = {row.kirim_id for row in rows if row.crm_id is not None and row.crm_id not in gone}
         fresh = {kirim_id: unlinked[kirim_id] for kirim_id in some if kirim_id not in taken}
         if fresh:
             _make_links(connection, tenant, endpoint, kind, fresh, {row.kirim_id for row in rows})
@@ -319,12 +320,18 @@ def _link(
     return linked
 
 
+def _gone(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: Collection[str]) -> set[str]:
+    """Records that were seen to exist no more: their links give way to another record that carries the same id."""
+    return {id for id, view in views(connection, tenant, endpoint, kind, ids).items() if not view.exists}
+
+
 def _make_links(
     connection: Connection, tenant: str, endpoint: str, kind: Kind, links: Mapping[str, str], paired: Collection[str]
 ) -> None:
-    """Links Kirim ids to CRM ids; those that are `paired` have a pair already."""
+    """Links Kirim ids to CRM ids, which are compared anew; those that are `paired` have a pair already."""
     ordered = sorted(links.items())
-    where = {"of_tenant": tenant, "of_connection": endpoint, "of_kind": kind.value}
+    where: dict[str, Any] = {"of_tenant": tenant, "of_connection": endpoint, "of_kind": kind.value}
+    where |= {"to_base": {}, "to_noted": {}}
     _LINK.run(connection, [{**where, "of_id": id, "to_crm_id": crm_id} for id, crm_id in ordered if id in paired])
     new = [
         _new_pair(tenant, endpoint, kind, id) | {"crm_id": crm_id, "looked_up": True}
@@ -380,7 +387,7 @@ _LINK = Bulk(
             _pair.c.kind == bindparam("of_kind"),
             _pair.c.kirim_id == bindparam("of_id"),
         )
-        .values(crm_id=bindparam("to_crm_id"), looked_up=true())
+        .values(crm_id=bindparam("to_crm_id"), looked_up=true(), base=bindparam("to_base"), noted=bindparam("to_noted"))
     )
 )
 

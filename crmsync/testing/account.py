@@ -86,7 +86,7 @@ class Effect:
     """
 
     at: datetime
-    operation: str  # create, update, merge, delete
+    operation: str  # create, update, merge, delete, restore
     before: Record | None
     after: Record
     by_api: bool

@@ -128,6 +128,14 @@ class Platform:
             self._store(gone)
             self._write_down("delete", record, gone, by_api=False)
 
+    def restore(self, id: str) -> None:
+        """A person takes a deleted record out of the bin."""
+        with self._lock:
+            gone = self._rows[id].record
+            back = replace(gone, archived=False, version=self.now())
+            self._store(back)
+            self._write_down("restore", gone, back, by_api=False)
+
     def merge(self, winner: str, loser: str) -> str:
         """A person merges two records: the winner keeps its values and takes what it lacks; returns its id."""
         with self._lock:

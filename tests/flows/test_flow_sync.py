@@ -518,7 +518,7 @@ def test_of_two_contacts_whose_records_were_merged_one_is_parked(home: Household
     assert home.due() == {}
 
 
-def test_a_record_deleted_in_the_crm_parks_its_pair_and_is_not_made_again(home: Household) -> None:
+def test_a_record_deleted_in_the_crm_unlinks_its_pair_and_is_not_made_again(home: Household) -> None:
     id = synced(home, name="Ana")
     home.clock.advance(timedelta(seconds=1))
     home.crm.delete(home.row(id).crm_id)
@@ -527,7 +527,7 @@ def test_a_record_deleted_in_the_crm_parks_its_pair_and_is_not_made_again(home: 
     home.kirim.edit(id, {"company": "Acme"})
     home.settle()
 
-    assert home.row(id).parked
+    assert (home.row(id).parked, home.row(id).reason) == (False, "deleted")
     assert "deleted" in home.row(id).error
     assert len(home.crm.records()) == 1
 
