@@ -19,7 +19,7 @@ from crmsync.core.decide import Agreed, Decision, Noted, PairView, Settled, Side
 from crmsync.core.mapping import Rules
 from crmsync.core.matching import Finding, Match
 from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
-from crmsync.core.trouble import LOOKUP, Reason, Refusal, Trouble, digest, digest_of_lookup
+from crmsync.core.trouble import LOOKUP, NONE, Reason, Refusal, Trouble, digest, digest_of_lookup
 from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows import chronicle, ruling
@@ -379,7 +379,8 @@ def _ended(
 
 
 def _without_record(work: Work, ended: Ended) -> Ended:
-    """Its CRM record is gone: merged into another contact's, or deleted."""
+    """Its CRM record is gone: merged into another contact's, or deleted. What it refused says nothing any more."""
+    ended = replace(ended, trouble=NONE)
     if work.merged:
         return _parked(ended, Reason.SHARED, f"its CRM record was merged into {work.merged}, another contact's")
     return replace(ended, error=DELETED, reason=Reason.DELETED, unlinked=True)

@@ -81,6 +81,22 @@ def test_a_restored_record_is_linked_again_and_gets_what_it_missed(home: Househo
     assert not unlinked(home, id)
 
 
+def test_what_a_deleted_record_refused_is_sent_again_once_it_is_restored(home: Household) -> None:
+    """Nothing told us that it is gone, so it is written to, which is refused."""
+    id = synced(home, company="Acme")
+    crm_id = str(home.row(id).crm_id)
+    home.crm.delete(crm_id)
+    home.crm.take_hooks()
+    home.kirim.edit(id, {"company": "Acme 2"})
+    home.settle()
+    assert unlinked(home, id)
+    home.clock.advance(SECOND)
+    home.crm.restore(crm_id)
+    home.settle()
+
+    assert home.crm.held(crm_id)["company"] == "Acme 2"
+
+
 def test_a_restored_record_that_nothing_told_of_is_found_when_it_is_looked_at(home: Household) -> None:
     id = synced(home, company="Acme")
     crm_id = delete(home, id)
