@@ -54,7 +54,7 @@ from crmsync.store.inbox import Inbox
 from crmsync.store.migrations import migrate
 from crmsync.store.pen import Pen
 from crmsync.store.records import KIRIM
-from crmsync.web import admin, desk, runs
+from crmsync.web import admin, desk, pauses, runs
 from crmsync.web import conflicts as web_conflicts
 from crmsync.web import segments as web_segments
 from crmsync.web.app import Site
@@ -150,6 +150,7 @@ class Builder:
                 each.start is Start.LIVE,
                 each.messages,
                 each.segments,
+                each.brakes,
             )
             for each in tenant.connections
         }
@@ -353,6 +354,7 @@ class Daemon:
                 *web_conflicts.routes(database, tenants, worker.wake, wall_clock),
                 *web_segments.routes(database, worker.wake, wall_clock),
                 *([Route("/reload", reloading(reload.now), methods=["POST"])] if reload else []),
+                *pauses.routes(database, worker.wake, wall_clock, alerts.alert),
             ]
             planned = schedules(self.configuration)
             application = admin.application(

@@ -159,6 +159,8 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
             console.print(f"[yellow]on trial[/yellow]  {what}: works again, was suspended since {one['since']}")
         else:
             console.print(f"[red]suspended[/red]  {what} since {one['since']}: {escape(one['reason'])}")
+    for one in told["paused"]:
+        _show_pause(console, one)
     for rest in told["resting"]:
         what = f"{rest['tenant']}/{rest['endpoint']} ({rest['work']})"
         if rest["suspended"]:
@@ -178,6 +180,14 @@ def _show_disagreement(console: Console, told: dict[str, Any]) -> None:
     for one in told["conflicts"]:
         what = f"{one['open']} open, {one['frozen']} frozen; `crmsync conflicts` shows them"
         console.print(f"[yellow]conflicts[/yellow]  {_place(one, 'connection')}: {what}")
+
+
+def _show_pause(console: Console, one: dict[str, Any]) -> None:
+    what = f"{one['tenant']}/{one['connection']}: {one['class']}, since {one['since']} by {one['by']}"
+    why = f", {one['reason']}" if one["reason"] else ""
+    cure = f"crmsync resume {one['tenant']} {one['connection']} {one['class']}"
+    held = f"{one['held']:,} held back; " if one["held"] else ""
+    console.print(f"[yellow]paused[/yellow]  {escape(what + why)}; {held}[dim]{escape(cure)}[/dim]")
 
 
 def _show_doubts(console: Console, told: dict[str, Any]) -> None:

@@ -13,11 +13,12 @@ from zoneinfo import ZoneInfo
 from crmsync.config.checks import Found
 from crmsync.config.kinds import KindReader
 from crmsync.config.model import ConnectionConfig
-from crmsync.config.sections import ConnectionSection, identifier
+from crmsync.config.sections import BrakeSection, BrakesSection, ConnectionSection, identifier
 from crmsync.config.source import Document, KeyPath
 from crmsync.config.validate import Findings
 from crmsync.config.words import did_you_mean, key_names
 from crmsync.connector import Connector
+from crmsync.core.brakes import Brake, Limit, Limits
 from crmsync.errors import Problem
 from crmsync.model import Can
 
@@ -70,7 +71,16 @@ class ConnectionReader:
         poll = self._poll(path, section, connector)
         mapped = MappingProxyType(rules)
         found = ConnectionConfig(
-            name, kind, connector, settings, section.start, poll, mapped, messages, MappingProxyType(segments)
+            name,
+            kind,
+            connector,
+            settings,
+            section.start,
+            poll,
+            mapped,
+            messages,
+            MappingProxyType(segments),
+            _limits(section.brakes),
         )
         return found, connector
 
@@ -117,6 +127,18 @@ class ConnectionReader:
             message = f"the connector {connector.name} cannot be asked for changes; leave the key out"
             self.findings.problem(self.document, (*path, "poll_seconds"), message)
         return None
+
+
+def _limits(section: BrakesSection) -> Limits:
+    """The brakes as they were configured."""
+    named: Mapping[Brake, BrakeSection] = {
+        Brake.CREATE: section.creates,
+        Brake.OVERWRITE: section.overwrites,
+        Brake.CLEAR: section.clears,
+        Brake.LABEL_REMOVAL: section.label_removals,
+    }
+    of = {brake: Limit(one.most_in_run, one.most_in_window, one.most_share) for brake, one in named.items()}
+    return Limits(timedelta(minutes=section.window_minutes), MappingProxyType(of))
 
 
 def find(connectors: Connectors, kind: str) -> ConnectorClass:

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from crmsync.connector import Connector, ConnectorSettings
+from crmsync.core.brakes import Limits
 from crmsync.core.mapping import Rules
 from crmsync.core.messages import Logging
 from crmsync.core.schedules import Schedules
@@ -77,6 +78,7 @@ class ConnectionConfig:
     rules: Mapping[Kind, Rules]
     messages: Logging
     segments: Mapping[str, Rule]
+    brakes: Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,49 @@ class ContactsSection(KindSection):
     )
 
 
+Most = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+IN_RUN = "records that one run may have written so"
+IN_WINDOW = "records that may be written so within the window, apart from runs"
+SHARE = "the share of all linked records for either of them, where at least 100 are linked"
+
+
+class BrakeSection(_Section):
+    """The brake on replacing values."""
+
+    most_in_run: Most | None = Field(100_000, description=IN_RUN)
+    most_in_window: Most | None = Field(100_000, description=IN_WINDOW)
+    most_share: Share | None = Field(None, description=SHARE)
+
+
+class CreatesBrake(BrakeSection):
+    """The brake on creating records."""
+
+    most_in_run: Most | None = Field(1_000_000, description=IN_RUN)
+
+
+class RemovalsBrake(BrakeSection):
+    """The brake on emptying values, or on taking members out of sets."""
+
+    most_in_run: Most | None = Field(1_000, description=IN_RUN)
+    most_in_window: Most | None = Field(1_000, description=IN_WINDOW)
+    most_share: Share | None = Field(0.5, description=SHARE)
+
+
+class BrakesSection(_Section):
+    """How many records may be written in ways that cannot be taken back."""
+
+    window_minutes: Annotated[int, Field(ge=5, le=10_080)] = Field(60, description="the stretch of time that counts")
+    creates: CreatesBrake = Field(CreatesBrake.model_validate({}), description="records that are created")
+    overwrites: BrakeSection = Field(
+        BrakeSection.model_validate({}), description="records with a value that is replaced by another"
+    )
+    clears: RemovalsBrake = Field(RemovalsBrake.model_validate({}), description="records with a value that is emptied")
+    label_removals: RemovalsBrake = Field(
+        RemovalsBrake.model_validate({}), description="records that lose labels, or other members of a set"
+    )
+
+
 class ConnectionSection(_Section):
     """The keys of a connection that every connector shares."""
 
@@ -257,6 +300,9 @@ class ConnectionSection(_Section):
     contacts: dict[str, Any] = Field(description="which fields of a contact are kept in step")
     conversations: dict[str, Any] | None = Field(None, description="which fields of a conversation are kept in step")
     messages: dict[str, Any] | None = Field(None, description="what of the messages goes onto the CRM's timelines")
+    brakes: BrakesSection = Field(
+        BrakesSection.model_validate({}), description="how far a mistake can reach before writing is paused"
+    )
     segments: list[Any] = Field(default_factory=list, description="segments whose members get a label in Kirim")
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from crmsync.core.brakes import too_much
+
 CHUNK = 1_000
 """Contacts in one call: Kirim takes no more."""
 
@@ -102,14 +104,10 @@ def too_many(removals: int, applied: int, rule: Rule) -> str:
     """Why so many may not lose the label in one run; empty if they may."""
     if removals > rule.most_removals:
         return f"{removals} contacts would lose the label {rule.label}; one run may take it from {rule.most_removals}"
-    if applied >= SMALL and removals > applied * rule.most_share:
+    if too_much(removals, applied, rule.most_removals, rule.most_share):
         share = round(100 * removals / applied)
         return f"{removals} of {applied} contacts ({share} %) would lose the label {rule.label}"
     return ""
-
-
-SMALL = 20
-"""Labels of fewer contacts may lose any share of them."""
 
 
 def chunks(contacts: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -47,6 +47,7 @@ ENDS: Mapping[str, str] = MappingProxyType(
         "disk_recovered": "disk_low",
         "dead_letters_stopped": "dead_letters_growing",
         "store_recovered": "store_unavailable",
+        "brake_released": "brake_reached",
     }
 )
 """Which kind tells the end of which. An end is told only to whom the beginning was."""

@@ -24,7 +24,7 @@ from crmsync.flows.poll import CHANGES
 from crmsync.flows.schedules import RUN
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Kind
-from crmsync.store import chores, cursors, deliveries, fires, quarantine, segments, sightings
+from crmsync.store import brakes, chores, cursors, deliveries, fires, quarantine, segments, sightings
 from crmsync.store.database import Database
 from crmsync.store.fires import BEGUN, Fire
 from crmsync.store.lanes import Work
@@ -33,6 +33,8 @@ KEEP_KEYS = timedelta(days=45)
 """How long identities are remembered: a sender can repeat what it sent for 30 days, plus 31 hours of retries."""
 KEEP_REPLAYS = timedelta(days=31)
 """Kirim itself forgets a delivery after 30."""
+KEEP_TALLIES = timedelta(days=31)
+"""Longer than any run goes on."""
 KEEP_MOMENTS = timedelta(days=2)
 HOUSEKEEPING = timedelta(hours=1)
 WATCH = timedelta(seconds=30)
@@ -226,4 +228,5 @@ class Schedule:
         quarantine.purge(tx, now - quarantine.Limits().age)
         fires.purge(tx, now - KEEP_MOMENTS)
         sightings.purge(tx)
+        brakes.purge(tx, now - KEEP_TALLIES)
         return ""

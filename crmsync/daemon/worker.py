@@ -26,6 +26,7 @@ from crmsync.daemon.suspension import Suspensions
 from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend, Throttled
 from crmsync.flows import messages, segments
 from crmsync.flows.applying import apply
+from crmsync.flows.braking import Brakes, Free
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import poll
 from crmsync.flows.reread import reread
@@ -105,6 +106,7 @@ class Worker:
         self._stopping = threading.Event()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="tick", daemon=True)
         self._resting: set[Lane] = set()
+        self._brakes: dict[tuple[str, str], Brakes] = {}
         self._store_failed = False
 
     def start(self) -> None:
@@ -260,6 +262,7 @@ class Worker:
             careful,
             thrift,
             going=self._going(),
+            brakes=self._brakes_of(lane) if lane.work is Work.SYNC else Free(),
         )
         if lane.work is Work.LOG:
             messages.log(around, connection.messages)
@@ -267,6 +270,14 @@ class Worker:
             apply(around)
         else:
             sync(around, self._calls.of(lane.tenant))
+
+    def _brakes_of(self, lane: Lane) -> Brakes:
+        """One object for each connection: batches that are on their way at once count together."""
+        limits = self._tenants[lane.tenant].connections[lane.endpoint].brakes
+        key = (lane.tenant, lane.endpoint)
+        if key not in self._brakes:
+            self._brakes[key] = Brakes(self._database, *key, limits, self._clock, self._alert)
+        return self._brakes[key]
 
     def _going(self) -> Callable[[], bool]:
         """Whether a turn that begins now may go on, when it is asked."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from crmsync.flows.pausing import words
 from crmsync.flows.tenant import Tenant
 from crmsync.store import lanes, runs, suspensions
 from crmsync.store.runs import Run
@@ -62,7 +63,7 @@ def trouble(tx: Connection, tenant: str) -> list[str]:
         for row in lanes.states(tx)
         if row.tenant == tenant and row.attempts > 1
     ]
-    return suspended + resting
+    return [*suspended, *resting, *words(tx, tenant)]
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crmsync.core.schedules import Schedules
+from crmsync.flows.pausing import overview as overview_of_pauses
 from crmsync.flows.progress import latest
 from crmsync.flows.schedules import overview
 from crmsync.store import chores, conflicts, deliveries, history, lanes, pairs, quarantine, suspensions
@@ -58,6 +59,7 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
                 "linked": row.linked,
                 "unlinked": row.unlinked,
                 "due": row.due,
+                "held": row.held,
                 "parked": row.parked,
                 "lag_seconds": _lag(row.oldest, now),
             }
@@ -82,6 +84,7 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
         "runs": latest(tx),
         "schedules": overview(tx, schedules, now),
         "suspended": _suspended(tx),
+        "paused": overview_of_pauses(tx),
         "resting": _resting(tx),
     }
 

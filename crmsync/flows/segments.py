@@ -15,12 +15,13 @@ from sqlalchemy import Connection as Transaction
 
 from crmsync import crash
 from crmsync.connector import Connector
+from crmsync.core.brakes import Brake
 from crmsync.core.segments import Difference, Rule, chunks, difference, key, too_many
 from crmsync.errors import Reject
 from crmsync.flows.kept import Alert
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Segment
-from crmsync.store import segments
+from crmsync.store import brakes, segments
 from crmsync.store.cursors import NEVER
 from crmsync.store.database import Database
 from crmsync.store.lanes import Fence
@@ -154,7 +155,7 @@ def _walk(around: Segmenting, rule: Rule, due: Due, known: Mapping[str, Sequence
     kept = around.database.read(lambda tx: segments.kept(tx, managed))
     made = difference(kept, members, now, rule)
     told.attach, told.detach = len(made.attach), len(made.detach)
-    held = "" if due.permitted else too_many(len(made.detach), len(kept), rule)
+    held = _held(around, rule, due, len(made.detach), len(kept))
     if around.dry:
         told.held_back = len(made.detach) if held else 0
         return told
@@ -166,11 +167,20 @@ def _walk(around: Segmenting, rule: Rule, due: Due, known: Mapping[str, Sequence
     _label(around, managed, label_id, made.attach, told, attach=True)
     if held:
         told.held_back = len(made.detach)
-        _fail(around, due.label, told, f"{held}: nothing was taken away; allow it with --allow-removals")
+        _fail(around, due.label, told, f"{held}: nothing was taken away")
         return told
     _label(around, managed, label_id, made.detach, told, attach=False)
     _end(around, due.label, told, "")
     return told
+
+
+def _held(around: Segmenting, rule: Rule, due: Due, removals: int, applied: int) -> str:
+    """Why nobody may lose the label now; empty if they may."""
+    paused = around.database.read(lambda tx: brakes.paused(tx, around.tenant.id, around.name))
+    if removals and Brake.LABEL_REMOVAL in paused:
+        return f"the removal of labels is paused until crmsync resume {around.tenant.id} {around.name}"
+    many = "" if due.permitted else too_many(removals, applied, rule)
+    return f"{many}, unless --allow-removals is given" if many else ""
 
 
 def _members(connector: Connector[Any], segment: Segment, told: Told) -> set[str]:

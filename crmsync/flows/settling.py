@@ -13,6 +13,7 @@ from sqlalchemy import Connection as Transaction
 
 from crmsync import crash
 from crmsync.connector import Outcome
+from crmsync.core.brakes import Brake, without
 from crmsync.core.breaker import Stroke
 from crmsync.core.canonical import text
 from crmsync.core.decide import Agreed, Decision, Noted, PairView, Settled, Side, Step, Why, decide, settle
@@ -23,6 +24,7 @@ from crmsync.core.trouble import LOOKUP, NONE, Reason, Refusal, Trouble, digest,
 from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows import chronicle, ruling
+from crmsync.flows.braking import Braking, Free
 from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.model import CONTACT_LINK, NOTHING, Fields, Kind, Record, Write, Written
@@ -32,7 +34,7 @@ from crmsync.store.database import Database
 from crmsync.store.lanes import Fence
 from crmsync.store.matches import Candidate, Desk
 from crmsync.store.pairs import Ended, Taken
-from crmsync.store.records import KIRIM, Observation
+from crmsync.store.records import HELD, KIRIM, Observation
 
 DELETED = "the record was deleted in the CRM"
 SOON = timedelta(milliseconds=200)
@@ -46,7 +48,7 @@ class Surroundings:
     """What a turn needs besides the pairs themselves. `failures` says how often in a row the lane had to rest.
 
     `kirim_suspended` says why nothing can be written to Kirim now. `careful` sends one batch at a time, to a platform
-    that only just came back. `sparing` says what trying again may cost. `going` says
+    that only just came back. `sparing` says what trying again may cost, `brakes` what may be sent. `going` says
     whether the turn may go on once its first batches are through.
     """
 
@@ -61,6 +63,7 @@ class Surroundings:
     careful: bool = False
     sparing: Sparing = field(default_factory=Lavish)
     going: Callable[[], bool] = bool
+    brakes: Braking = field(default_factory=Free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Work:
     settled: Settled | None = None
     frozen: dict[str, tuple[Stroke, ...]] = field(default_factory=dict)
     followed: dict[str, Decree] = field(default_factory=dict)
+    withheld: frozenset[Brake] = frozenset()
 
     @property
     def held(self) -> bool:
@@ -211,6 +215,7 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
         records.mark_stale(tx, tenant.id, name, kind, suspect, now)
     history.add(tx, [entry for work in works for entry in chronicle.entries(around, work, now)])
+    around.brakes.note(tx, works, now)
 
 
 def _present(
@@ -366,15 +371,13 @@ def _ended(
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
     kirim = _kirim(present.kirim, work.contact)
     left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, ruling.after(work)))
+    left = without(left, work.withheld, creates=present.crm is None)
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
         return _without_record(work, ended)
     if not work.outcomes or present.crm is None or left.quiet:
-        standing = next(iter(ended.trouble.refusals.values()), None)
-        if standing is not None:
-            return _parked(ended, _reason(standing), standing.answer)
-        return replace(ended, trouble=replace(ended.trouble, dropped="")) if ended.trouble.dropped else ended
+        return _at_rest(ended, work)
     return replace(ended, again_at=now)
 
 
@@ -384,6 +387,16 @@ def _without_record(work: Work, ended: Ended) -> Ended:
     if work.merged:
         return _parked(ended, Reason.SHARED, f"its CRM record was merged into {work.merged}, another contact's")
     return replace(ended, error=DELETED, reason=Reason.DELETED, unlinked=True)
+
+
+def _at_rest(ended: Ended, work: Work) -> Ended:
+    """Nothing is left that could be sent: the sides agree, or what differs is paused, or was refused."""
+    if work.withheld:
+        return replace(ended, error=f"paused: {', '.join(sorted(work.withheld))}", again_at=HELD)
+    standing = next(iter(ended.trouble.refusals.values()), None)
+    if standing is not None:
+        return _parked(ended, _reason(standing), standing.answer)
+    return replace(ended, trouble=replace(ended.trouble, dropped="")) if ended.trouble.dropped else ended
 
 
 def _in_trouble(

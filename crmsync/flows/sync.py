@@ -180,7 +180,6 @@ def _still(around: Surroundings, pair: Taken) -> bool:
 
 def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
     """One batch from looking to storing."""
-    stopped: ConnectorError | None = None
     again = all(pair.failures for pair in due)
     with around.sparing.spending() if again else nullcontext():
         try:
@@ -190,7 +189,13 @@ def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
             return Flush(error)
         for work in works:
             work.decision = decide(work.rules, work.view)
-        stopped = act(around, works)
+        with around.brakes.holding(works):
+            return _carry_out(around, works)
+
+
+def _carry_out(around: Surroundings, works: Sequence[Work]) -> Flush:
+    """From sending to storing."""
+    stopped = act(around, works)
     acted = [work for work in works if work.outcomes]
     if acted and stopped is None and all(_unanswered(work) is not None for work in acted):
         return Flush(unanswered=works)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from crmsync.connector import Connector
+from crmsync.core.brakes import Limits
 from crmsync.core.mapping import Rules
 from crmsync.core.messages import Log, Logging
 from crmsync.core.segments import Rule
@@ -39,6 +40,7 @@ class Connection:
     live: bool
     messages: Logging = NO_LOG
     segments: Mapping[str, Rule] = field(default_factory=lambda: NO_SEGMENTS)
+    brakes: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _entry = tables.TimelineEntry.__table__  # type: ignore[attr-defined]
 _planned = tables.Planned.__table__  # type: ignore[attr-defined]
 _segment = tables.SegmentState.__table__  # type: ignore[attr-defined]
 _suspension = tables.Suspension.__table__  # type: ignore[attr-defined]
+_pause = tables.Pause.__table__  # type: ignore[attr-defined]
 _run = tables.Run.__table__  # type: ignore[attr-defined]
 
 RUNNING = "running"
@@ -51,6 +52,10 @@ class Work(StrEnum):
 
 NEEDS_ENDPOINT = frozenset({Work.REREAD, Work.POLL, Work.SYNC, Work.LOG, Work.APPLY, Work.SEGMENTS, Work.RUN})
 """What rests while the endpoint is suspended. The watch and the sweep need less of it, and rest by themselves."""
+
+
+WRITES = frozenset({Work.SYNC, Work.LOG, Work.APPLY, Work.SEGMENTS})
+"""What rests while all of a connection is paused; it is observed all the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -126,8 +131,14 @@ def _waiting() -> Any:
         _suspension.c.trial.is_(False),
         sources.c.work.in_(sorted(NEEDS_ENDPOINT)),
     )
-    joined = select(sources).outerjoin(_lane, same_lane).outerjoin(_suspension, kept_back)
-    return joined.where(rested, _suspension.c.tenant.is_(None))
+    paused = and_(
+        _pause.c.tenant == sources.c.tenant,
+        _pause.c.connection == sources.c.endpoint,
+        _pause.c.what == literal("all"),
+        sources.c.work.in_(sorted(WRITES)),
+    )
+    joined = select(sources).outerjoin(_lane, same_lane).outerjoin(_suspension, kept_back).outerjoin(_pause, paused)
+    return joined.where(rested, _suspension.c.tenant.is_(None), _pause.c.tenant.is_(None))
 
 
 _WAITING = _waiting()

@@ -18,7 +18,7 @@ from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
 from crmsync.store.bulk import Bulk, Lookup
 from crmsync.store.conflicts import NO_RULINGS, Rulings, rulings
-from crmsync.store.records import KIRIM, chunks, fields_of, views
+from crmsync.store.records import HELD, KIRIM, chunks, fields_of, views
 
 SUSPECTS = 16
 """Pairs that are taken for being worked on alone, in one turn."""
@@ -171,7 +171,18 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
         ],
     )
     _leave_due(connection, tenant, endpoint, [pair for pair in ended if pair.again_at is None])
-    put_off(connection, tenant, endpoint, {(p.kind, p.kirim_id): p.again_at for p in ended if p.again_at is not None})
+    again = {(p.kind, p.kirim_id): p.again_at for p in ended if p.again_at is not None and p.again_at != HELD}
+    put_off(connection, tenant, endpoint, again)
+    _hold(connection, tenant, endpoint, [pair for pair in ended if pair.again_at == HELD])
+
+
+def _hold(connection: Connection, tenant: str, endpoint: str, held: Sequence[Ended]) -> None:
+    """Something of these is paused. One that was observed again meanwhile is looked at again."""
+    where = _where(tenant, endpoint)
+    rows = [{**where, "of_kind": p.kind.value, "of_id": p.kirim_id, "at_revision": p.revision} for p in held]
+    if rows:
+        here = and_(_of(_due), _due.c.revision == bindparam("at_revision"))
+        connection.execute(update(_due).where(here).values(not_before=HELD), rows)
 
 
 def give_back(connection: Connection, tenant: str, endpoint: str, pairs: Sequence[Taken]) -> None:
@@ -226,13 +237,16 @@ def crm_ids(
 
 
 def counts(connection: Connection) -> list[Any]:
-    """Per tenant and connection: pairs, linked, unlinked, due, parked, and since when the oldest is due."""
+    """Per tenant and connection: pairs, linked, unlinked, due, held, parked, and since when the oldest is due that may
+    go.
+    """
     due = (
         select(
             _due.c.tenant,
             _due.c.connection,
             func.count().label("due"),
-            func.min(_due.c.first_at).label("oldest"),
+            func.count().filter(_due.c.not_before == HELD).label("held"),
+            func.min(_due.c.first_at).filter(_due.c.not_before < HELD).label("oldest"),
         )
         .group_by(_due.c.tenant, _due.c.connection)
         .subquery()
@@ -251,7 +265,12 @@ def counts(connection: Connection) -> list[Any]:
     )
     return list(
         connection.execute(
-            select(linked, func.coalesce(due.c.due, 0).label("due"), due.c.oldest)
+            select(
+                linked,
+                func.coalesce(due.c.due, 0).label("due"),
+                func.coalesce(due.c.held, 0).label("held"),
+                due.c.oldest,
+            )
             .outerjoin(due, and_(due.c.tenant == linked.c.tenant, due.c.connection == linked.c.connection))
             .order_by(linked.c.tenant, linked.c.connection)
         )

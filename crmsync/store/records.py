@@ -36,6 +36,8 @@ from crmsync.store.dialect import insert as insert
 
 KIRIM = "kirim"
 REVIVED = ("first_at", "not_before", "attempts", "failures", "error", "reason")
+HELD = datetime.fromisoformat("9998-01-01T00:00:00+00:00")
+"""When a pair is due of which something is paused: once somebody resumes that, or one of its records changes."""
 CHUNK = 500
 """Ids in one IN list: below every database's limit of parameters."""
 
@@ -361,6 +363,9 @@ def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str
     }
 
 
+_HELD: Any = literal_column(str(int(HELD.timestamp()) * 1_000_000))
+
+
 def _due_again(insert: Callable[[Any], Any]) -> Any:
     new = insert(_due)
     return new.on_conflict_do_update(
@@ -368,6 +373,7 @@ def _due_again(insert: Callable[[Any], Any]) -> Any:
         set_={
             "revision": _due.c.revision + literal_column("1"),
             "cause": new.excluded.cause,
+            "not_before": case((_due.c.not_before == _HELD, new.excluded.not_before), else_=_due.c.not_before),
             "rank": case((new.excluded.rank < _due.c.rank, new.excluded.rank), else_=_due.c.rank),
         },
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, and_, bindparam, func, not_, select, true, update
 
 from crmsync.errors import Fenced
 from crmsync.model import Kind
@@ -24,6 +24,7 @@ from crmsync.store.records import Rank, insert
 _run = tables.Run.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
+_pause = tables.Pause.__table__  # type: ignore[attr-defined]
 _stale = tables.Stale.__table__  # type: ignore[attr-defined]
 
 Doc = Mapping[str, Any]
@@ -201,16 +202,15 @@ def waiting(connection: Connection, tenant: str, endpoint: str, most: int) -> in
 
 
 def left(connection: Connection, run: Run, endpoints: Collection[str], soon: datetime) -> tuple[int, int]:
-    """What a run made due and is not done yet: how much of it comes soon, and how much was put off to a later time."""
+    """What a run made due and is not done yet: how much of it comes soon, and how much is paused or put off."""
     pairs = and_(_due.c.tenant == run.tenant, _due.c.connection.in_(list(endpoints)), _due.c.cause == run.cause)
     stale = and_(_stale.c.tenant == run.tenant, _stale.c.cause == run.cause, _stale.c.reason == "")
+    paused = select(_pause.c.connection).where(_pause.c.tenant == run.tenant, _pause.c.what == "all")
     near, far = 0, 0
-    for table, mine in ((_due, pairs), (_stale, stale)):
+    for table, mine, going in ((_due, pairs, _due.c.connection.not_in(paused)), (_stale, stale, true())):
+        comes = and_(table.c.not_before <= soon, going)
         row = connection.execute(
-            select(
-                func.count().filter(table.c.not_before <= soon).label("near"),
-                func.count().filter(table.c.not_before > soon).label("far"),
-            ).where(mine)
+            select(func.count().filter(comes).label("near"), func.count().filter(not_(comes)).label("far")).where(mine)
         ).one()
         near, far = near + row.near, far + row.far
     return near, far

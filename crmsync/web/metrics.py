@@ -130,7 +130,7 @@ def _intake(made: _Page, told: Row) -> None:
 def _work(made: _Page, told: Row) -> None:
     by_connection = _by("tenant", "connection")
     rows = told.get("connections", ())
-    for key in ("pairs", "linked", "due", "parked"):
+    for key in ("pairs", "linked", "due", "held", "parked"):
         made.add(f"pairs_{key}" if key != "pairs" else key, "gauge", _PAIRS[key], by_connection(rows, key))
     about = "Age of the oldest pair that is due."
     made.add("sync_lag_seconds", "gauge", about, by_connection(rows, "lag_seconds"))
@@ -140,6 +140,7 @@ _PAIRS = {
     "pairs": "Records of Kirim that a connection follows.",
     "linked": "Pairs with a record in the CRM.",
     "due": "Pairs to be decided and written.",
+    "held": "Pairs of which something is paused.",
     "parked": "Pairs that were given up or refused.",
 }
 
@@ -153,6 +154,8 @@ def _endpoints(made: _Page, told: Row) -> None:
     suspended = told.get("suspended", ())
     labels = ("tenant", "endpoint")
     made.add("suspended", "gauge", about, [(_pick(row, labels), float(not row["on_trial"])) for row in suspended])
+    paused = [(_pick(row, ("tenant", "connection", "class")), 1.0) for row in told.get("paused", ())]
+    made.add("paused", "gauge", "1 while a kind of write is paused.", paused)
     resting = [(_pick(row, ("tenant", "endpoint", "work")), float(row["failures"])) for row in told.get("resting", ())]
     made.add("lane_failures", "gauge", "Failures in a row of a lane that rests.", resting)
 

@@ -278,7 +278,8 @@ class Household:
     def turn(self, work: Work, endpoint: str) -> ConnectorError | Fenced | None:
         """One turn of any kind; what ends it early is returned, as the daemon would let the lane rest."""
         turns = {Work.OBSERVE: self.observe, Work.REREAD: self.reread, Work.POLL: self.poll, Work.SYNC: self.sync}
-        if work is Work.LOG and self.tenant.connections[endpoint].messages.log is not Log.OFF:
+        logging = self.tenant.connections.get(endpoint)
+        if work is Work.LOG and logging is not None and logging.messages.log is not Log.OFF:
             turns[work] = self.log
         if work is Work.RUN:
             turns[work] = lambda name: self.walk(name, 1) or 0

@@ -311,6 +311,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     _of_messages_and_plans()
+    _of_conflicts()
+    _of_pauses_and_budgets()
 
 
 def _of_messages_and_plans() -> None:
@@ -429,7 +431,6 @@ def _of_messages_and_plans() -> None:
     )
     op.create_index("planned_due", "planned", ["tenant", "connection", "not_before"])
     op.create_index("planned_run", "planned", ["run", "kind", "kirim_id"])
-    _of_conflicts()
 
 
 def _of_conflicts() -> None:
@@ -455,3 +456,27 @@ def _of_conflicts() -> None:
         sa.PrimaryKeyConstraint("tenant", "connection", "kind", "kirim_id", "field"),
     )
     op.create_index("conflict_at", "conflict", ["at"])
+
+
+def _of_pauses_and_budgets() -> None:
+    op.create_table(
+        "pause",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "what"),
+    )
+
+    op.create_table(
+        "tally",
+        sa.Column("tenant", sa.String(), nullable=False),
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("slot", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "connection", "scope", "what", "slot"),
+    )

@@ -1,4 +1,4 @@
-"""What is done by the clock: defaults, zones, and mistakes with file, line and key."""
+"""Schedules, retention and brakes: defaults, zones, and mistakes with file, line and key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crmsync.config import Configuration
+from crmsync.core.brakes import Brake, Limit, Limits
 from crmsync.core.cron import Cron
 from crmsync.core.schedules import POLL, RECONCILE, RETENTION, SEGMENTS, SWEEP
 from crmsync.flows.retention import Retention
@@ -71,3 +72,23 @@ def test_messages_are_kept_for_as_long_as_they_can_be_repeated(wrong: Wrong, bas
     (line,) = wrong(f"{base}retention: {{ messages: 7 }}\n")
 
     assert line.startswith("a.yaml:15: retention.messages: must be a whole number between 32 and 36500")
+
+
+def test_brakes_have_room_for_a_first_backfill_and_can_be_set_one_by_one(config_load: Load, base: str) -> None:
+    (tenant,) = config_load(base).tenants
+    text = "    brakes: { window_minutes: 30, creates: { most_in_run: 5 }, clears: { most_share: null } }\n"
+    (other,) = config_load(base + text).tenants
+
+    assert tenant.connections[0].brakes == Limits()
+    assert other.connections[0].brakes.window == timedelta(minutes=30)
+    assert other.connections[0].brakes.of[Brake.CREATE] == Limit(5, 100_000)
+    assert other.connections[0].brakes.of[Brake.CLEAR] == Limit(1_000, 1_000)
+
+
+def test_a_mistake_in_the_brakes_names_file_line_and_key(wrong: Wrong, base: str) -> None:
+    said = wrong(f"{base}    brakes:\n      clears: {{ most_share: 2, most_in_runs: 1 }}\n")
+
+    assert [line.split(": ")[:2] for line in said] == [
+        ["a.yaml:16", "connections.crm.brakes.clears.most_share"],
+        ["a.yaml:16", "connections.crm.brakes.clears.most_in_runs"],
+    ]

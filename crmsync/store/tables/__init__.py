@@ -1,0 +1,58 @@
+"""The tables. Everything else in this package reads and writes them with SQLAlchemy Core.
+
+Every key starts with the tenant. Times are aware; documents are JSON; what came over the wire is raw bytes.
+"""
+
+from __future__ import annotations
+
+from crmsync.store.columns import Document, Instant, microseconds, moment
+from crmsync.store.tables.intake import Delivery, Quarantined, SeenItem
+from crmsync.store.tables.pairs import Alias, Candidate, ConflictRow, Due, History, Pair, Stale, View
+from crmsync.store.tables.relations import MessageRow, PersonRow, SegmentMember, SegmentState, TimelineEntry
+from crmsync.store.tables.work import (
+    Chore,
+    Cursor,
+    Fire,
+    LaneState,
+    Pause,
+    Planned,
+    Replay,
+    Run,
+    Sighting,
+    Suspension,
+    Tally,
+)
+
+__all__ = [
+    "Alias",
+    "Candidate",
+    "Chore",
+    "ConflictRow",
+    "Cursor",
+    "Delivery",
+    "Document",
+    "Due",
+    "Fire",
+    "History",
+    "Instant",
+    "LaneState",
+    "MessageRow",
+    "Pair",
+    "Pause",
+    "PersonRow",
+    "Planned",
+    "Quarantined",
+    "Replay",
+    "Run",
+    "SeenItem",
+    "SegmentMember",
+    "SegmentState",
+    "Sighting",
+    "Stale",
+    "Suspension",
+    "Tally",
+    "TimelineEntry",
+    "View",
+    "microseconds",
+    "moment",
+]
