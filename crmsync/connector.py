@@ -7,7 +7,7 @@ repeat. Methods block and are called from several threads at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
@@ -16,7 +16,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from crmsync.errors import ConnectorError, Reject, Unsupported
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled, Unsupported
 from crmsync.http import Budget, wall_clock
 from crmsync.model import (
     Activity,
@@ -99,6 +99,8 @@ class Connector(ABC, Generic[S]):
     """The platform's documented request limit; its headers may tighten it while running."""
     buckets: ClassVar[Mapping[str, Rate]] = MappingProxyType({})
     """Limits of their own within the credential, by the name that is used with `Budget.take`."""
+    proposed_fields: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Which field of the CRM most accounts keep a contact's in, by Kirim's name; `crmsync init` proposes it."""
     signature_headers: ClassVar[tuple[bytes, ...]] = ()
     """Headers, lower case, by which a request claims to come from the platform."""
 
@@ -206,6 +208,64 @@ def halving(rows: Sequence[Row], send: Callable[[Sequence[Row]], Sequence[Sent]]
             return [refused]
         middle = len(rows) // 2
         return [*halving(rows[:middle], send), *halving(rows[middle:], send)]
+
+
+class Sending(Generic[Row, Sent]):
+    """The rows of one call of `upsert` or `log`. Once the account or the wire is in trouble, nothing more is sent.
+
+    `failure` is that trouble. `unsent` is the outcome of every row after it, which did not fail itself.
+    """
+
+    def __init__(self) -> None:
+        self.failure: ConnectorError | None = None
+        self.unsent: ConnectorError | None = None
+
+    def outcomes(
+        self, rows: Sequence[Row], send: Callable[[Sequence[Row]], Sequence[Sent | ConnectorError]]
+    ) -> Sequence[Sent | ConnectorError]:
+        """One outcome for each row. `send` is as in `halving`; trouble that it raises is every row's of its batch."""
+
+        def attempt(part: Sequence[Row]) -> Sequence[Sent | ConnectorError]:
+            if self.unsent is not None:
+                return [self.unsent] * len(part)
+            try:
+                return send(part)
+            except (Suspend, Retry) as error:
+                return [self.stop(error)] * len(part)
+
+        return halving(rows, attempt) if rows else []
+
+    def stop(self, failure: Suspend | Retry) -> ConnectorError:
+        """Nothing more is sent. Returns the first failure."""
+        if self.failure is None:
+            self.failure = failure
+            self.unsent = unsent(failure)
+        return self.failure
+
+    def check(self, outcomes: Collection[Sent | ConnectorError]) -> None:
+        """Raises the failure if nothing can have been written before it."""
+        failure = self.failure
+        lost = isinstance(failure, Retry) and failure.ambiguous
+        if failure and not lost and all(outcome in (failure, self.unsent) for outcome in outcomes):
+            raise failure
+
+
+def settled(
+    rows: Sequence[Row], send: Callable[[Sequence[Row]], Sequence[Sent | ConnectorError]]
+) -> Sequence[Sent | ConnectorError]:
+    """What `upsert` and `log` have to return, where one call of the platform takes a whole batch.
+
+    `send` makes that call once: it returns one outcome per row, or raises what concerns all of them.
+    """
+    sending = Sending[Row, Sent]()
+    outcomes = sending.outcomes(rows, send)
+    sending.check(outcomes)
+    return outcomes
+
+
+def unsent(failure: Suspend | Retry) -> ConnectorError:
+    """The outcome of what was not sent because of a failure, and so did not fail itself."""
+    return Throttled(str(failure), failure.after) if isinstance(failure, Retry) else failure
 
 
 def installed() -> Mapping[str, EntryPoint]:

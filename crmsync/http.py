@@ -262,6 +262,23 @@ class Http:
             self.budget.hold(wait)
         return response
 
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        bucket: str = "",
+    ) -> Any:
+        """The JSON of a success, for platforms that mean what HTTP says. Raises what the trouble means, like `send`."""
+        response = self.send(method, path, params=params, body=body, headers=headers, bucket=bucket)
+        if not response.is_success:
+            after = retry_after(response.headers.get("Retry-After"), wall_clock())
+            raise classify(self.platform, response.status_code, after=after)
+        return self.json(response)
+
     def _read(self, response: httpx.Response) -> bytes:
         """The whole body, unless it is larger than anything a platform sends on purpose."""
         whole = bytearray()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+collect_ignore = ["plugin"]  # a package of its own: tests/testing/test_plugin.py installs it and runs its tests
 Server = Any
 COUNTER = itertools.count(1)
 

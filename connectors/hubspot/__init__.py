@@ -62,6 +62,7 @@ class HubSpot(Connector[HubSpotSettings]):
     batch_size = BATCH
     rate = Rate(190, 10, rolling=True)
     buckets = MappingProxyType({"search": Rate(5, 1, rolling=True), "associations": Rate(150, 10, rolling=True)})
+    proposed_fields = MappingProxyType({"phone_number": "phone", "name": "firstname + lastname", "email": "email"})
     signature_headers = (b"x-hubspot-signature-v3", b"x-hubspot-request-timestamp", b"x-hubspot-signature")
 
     def __init__(self, settings: HubSpotSettings, around: Surroundings) -> None:

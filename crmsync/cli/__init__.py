@@ -16,6 +16,7 @@ from crmsync.cli import (
     connectors,
     dead,
     demo,
+    init,
     inspect,
     match,
     pause,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 GROUPS = (
     demo,
+    init,
     check,
     run,
     reload,
@@ -50,6 +52,7 @@ GROUPS = (
     backfill,
     reconcile,
     match,
+    conflicts,
     segments,
     inspect,
     pause,
@@ -59,7 +62,6 @@ GROUPS = (
 )
 for commands in GROUPS:
     commands.register(app)
-conflicts.register(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,7 +16,7 @@ from crmsync.config.model import (
     Start,
     TenantConfig,
 )
-from crmsync.config.schema import SchemaKey, describe_schema
+from crmsync.config.schema import SchemaKey, describe_schema, describe_settings
 
 __all__ = [
     "Address",
@@ -29,6 +29,7 @@ __all__ = [
     "Step",
     "TenantConfig",
     "describe_schema",
+    "describe_settings",
     "find",
     "load",
     "public_url_is_local",

@@ -19,7 +19,7 @@ from crmsync.config.validate import Findings
 from crmsync.config.words import did_you_mean, key_names
 from crmsync.connector import Connector
 from crmsync.core.brakes import Brake, Limit, Limits
-from crmsync.errors import Problem
+from crmsync.errors import ConfigError, Problem
 from crmsync.model import Can
 
 ConnectorClass = type[Connector[Any]]
@@ -158,6 +158,14 @@ def find(connectors: Connectors, kind: str) -> ConnectorClass:
     if clash:
         raise _NoConnector(f"the connector {kind} uses the reserved key {', '.join(sorted(clash))}")
     return connector
+
+
+def find_connector(connectors: Connectors, kind: str) -> ConnectorClass:
+    """The connector of a name. Raises `ConfigError` where there is none that can be used."""
+    try:
+        return find(connectors, kind)
+    except _NoConnector as error:
+        raise ConfigError([Problem("crmsync", 0, "", str(error))]) from None
 
 
 def _extras() -> list[str]:

@@ -29,6 +29,7 @@ from crmsync.config.words import expected, holds_secret, key_names, parts
 from crmsync.connector import Connector
 from crmsync.kirim.settings import KirimSettings
 
+HIDDEN = ", secret"
 CONNECTION = "connections.<name>"
 FIELD = f"{CONNECTION}.contacts.fields.<kirim field>"
 
@@ -47,6 +48,11 @@ class SchemaKey:
     def name(self) -> str:
         """The key itself."""
         return self.path.rpartition(".")[2]
+
+    @property
+    def secret(self) -> bool:
+        """Whether it must not be written into the file."""
+        return self.type.endswith(HIDDEN)
 
 
 def describe_schema(connectors: Mapping[str, type[Connector[Any]]]) -> tuple[SchemaKey, ...]:
@@ -68,6 +74,11 @@ def describe_schema(connectors: Mapping[str, type[Connector[Any]]]) -> tuple[Sch
     return (*found, *daemon, *_keys(DaemonSection, "daemon"))
 
 
+def describe_settings(model: type[BaseModel]) -> tuple[SchemaKey, ...]:
+    """The keys of one section alone, as `connectors` lists and `init` asks them."""
+    return tuple(_keys(model, ""))
+
+
 def _keys(model: type[BaseModel], prefix: str, connector: str = "") -> Iterator[SchemaKey]:
     docs = _attribute_docstrings(model)
     for name, field in key_names(model).items():
@@ -81,7 +92,7 @@ def _keys(model: type[BaseModel], prefix: str, connector: str = "") -> Iterator[
 
 def _type(field: FieldInfo) -> str:
     words = expected(field.annotation, field.metadata)
-    return f"{words}, secret" if holds_secret(field.annotation) else words
+    return f"{words}{HIDDEN}" if holds_secret(field.annotation) else words
 
 
 def _default(field: FieldInfo) -> str | None:
