@@ -9,19 +9,20 @@ https://developers.hubspot.com/docs/api-reference/latest/crm/activities/notes/gu
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from connectors.hubspot.batches import Batches, unsent
+from connectors.hubspot.batches import Batches
 from connectors.hubspot.complaints import Refusal
 from connectors.hubspot.links import linked
 from connectors.hubspot.objects import COMMUNICATIONS, CONTACTS, LINK_TYPES, NOTES, TICKETS, ObjectType, OwnProperty
 from connectors.hubspot.reading import BATCH, Records, read_rows
 from connectors.hubspot.schema import Schema
-from connectors.hubspot.values import LONE_SURROGATE, Row
+from connectors.hubspot.values import Row
 from connectors.hubspot.wire import Wire
-from crmsync.connector import LogOutcome
+from crmsync.connecting.pages import portions
+from crmsync.connecting.texts import as_html, fitting, sendable
+from crmsync.connector import LogOutcome, unsent
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.model import Activity, ActivityKind, Logged
 
@@ -33,7 +34,6 @@ OWN: Mapping[ActivityKind, Sequence[OwnProperty]] = {
     ActivityKind.DIGEST: (KEY,),
 }
 LONGEST_BODY = 65_536
-CUT = "\n[…]"
 
 
 class Timelines:
@@ -66,7 +66,7 @@ class Timelines:
                 log = Log(self, kind)
                 try:
                     found.update(log.send(entries))
-                    left = log.unsent
+                    left = log.sending.unsent
                 except (Suspend, Retry) as error:
                     failure, left = error, unsent(error)
                     found.update((entry.key, error) for entry in entries)
@@ -110,10 +110,10 @@ class Log(Batches[Activity, Logged]):
         missing = set(keys)
         belonging = linked(self.wire, CONTACTS, self.of, sorted(contacts)) if missing else {}
         ids = sorted({id for each in belonging.values() for id in each}, key=lambda id: (len(id), id), reverse=True)
-        for start in range(0, len(ids), BATCH):
+        for part in portions(ids, BATCH):
             if not missing:
                 break
-            for row in read_rows(self.wire, self.of.path, ids[start : start + BATCH], [KEY.name]):
+            for row in read_rows(self.wire, self.of.path, part, [KEY.name]):
                 key = row["properties"].get(KEY.name)
                 if key in missing:
                     found[key] = str(row["id"])
@@ -187,38 +187,18 @@ class Log(Batches[Activity, Logged]):
 
 def _properties(entry: Activity) -> Mapping[str, str]:
     """An entry as HubSpot keeps it."""
-    text = LONE_SURROGATE.sub("\ufffd", "\n".join([entry.title, entry.body, *entry.media]))
+    text = sendable("\n".join([entry.title, entry.body, *entry.media]))
     common = {
         "hs_timestamp": entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         KEY.name: entry.key,
         **({"hubspot_owner_id": entry.owner} if entry.owner else {}),
     }
     if entry.kind is ActivityKind.DIGEST:
-        return {**common, "hs_note_body": _as_html(text)}
+        return {**common, "hs_note_body": as_html(text, LONGEST_BODY)}
     return {
         **common,
         "hs_communication_channel_type": "WHATS_APP",
         "hs_communication_logged_from": "CRM",
-        "hs_communication_body": _fitting(text.split("\n"), "\n"),
+        "hs_communication_body": fitting(text.split("\n"), LONGEST_BODY),
         **({STATUS.name: entry.status.value} if entry.status else {}),
     }
-
-
-def _as_html(text: str) -> str:
-    """A note is HTML: what customers write must not become part of it."""
-    return _fitting([html.escape(line, quote=False) for line in text.split("\n")], "<br>")
-
-
-def _fitting(lines: Sequence[str], between: str) -> str:
-    """As many lines as a body holds, and a mark where some are missing. One line that is too long is cut."""
-    whole = between.join(lines)
-    if len(whole) <= LONGEST_BODY:
-        return whole
-    kept: list[str] = []
-    left = LONGEST_BODY - len(between) - len(CUT)
-    for line in lines:
-        if len(line) + len(between) > left:
-            break
-        kept.append(line)
-        left -= len(line) + len(between)
-    return between.join([*kept, CUT.strip()]) if kept else whole[: LONGEST_BODY - len(CUT)] + CUT

@@ -10,34 +10,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from connectors.hubspot.complaints import Complaint, Refusal, listed
+from connectors.hubspot.complaints import Complaint, Refusal
 from connectors.hubspot.values import Row, rows
 from connectors.hubspot.wire import Wire
-from crmsync.connector import halving
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.connecting.values import listed
+from crmsync.connector import Sending
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 
 Entry = TypeVar("Entry")
 Done = TypeVar("Done")
 
 
-def unsent(failure: Suspend | Retry) -> ConnectorError:
-    """The outcome of what was not sent because of a failure, and so did not fail itself."""
-    return Throttled(str(failure), failure.after) if isinstance(failure, Retry) else failure
-
-
 class Batches(ABC, Generic[Entry, Done]):
-    """What is known of the rows while they are on their way. Each has a name of its own, and HubSpot repeats it.
-
-    `failure` is the first trouble of the account or the wire; after it `unsent` is the outcome of every row to come.
-    """
+    """What is known of the rows while they are on their way. Each has a name of its own, and HubSpot repeats it."""
 
     noun = "record"
 
     def __init__(self, wire: Wire, key: str) -> None:
         self.wire = wire
         self.key = key
-        self.failure: ConnectorError | None = None
-        self.unsent: ConnectorError | None = None
+        self.sending = Sending[Entry, Done]()
 
     # -- what the rows are
 
@@ -76,34 +68,20 @@ class Batches(ABC, Generic[Entry, Done]):
         found: dict[str, Done | ConnectorError] = {}
         for group in groups:
             found.update(self.settled(group))
-        failure = self.failure
-        lost = isinstance(failure, Retry) and failure.ambiguous
-        if failure and not lost and all(outcome in (failure, self.unsent) for outcome in found.values()):
-            raise failure
+        self.sending.check(found.values())
         return found
 
     def settled(self, entries: Sequence[Entry]) -> Mapping[str, Done | ConnectorError]:
         """The outcomes of rows that go to the same place."""
-        outcomes = halving(entries, self._batch) if entries else ()
+        outcomes = self.sending.outcomes(entries, self._attempt)
         return {self.name(entry): outcome for entry, outcome in zip(entries, outcomes, strict=True)}
 
     def stop(self, failure: Suspend | Retry) -> ConnectorError:
         """Nothing more is sent. Returns the first failure."""
-        if self.failure is None:
-            self.failure = failure
-            self.unsent = unsent(failure)
-        return self.failure
-
-    def _batch(self, entries: Sequence[Entry]) -> Sequence[Done | ConnectorError]:
-        """Raises `Reject` when the rows are refused together, for `halving`."""
-        if self.unsent is not None:
-            return [self.unsent] * len(entries)
-        try:
-            return self._attempt(entries)
-        except (Suspend, Retry) as error:
-            return [self.stop(error)] * len(entries)
+        return self.sending.stop(failure)
 
     def _attempt(self, entries: Sequence[Entry]) -> Sequence[Done | ConnectorError]:
+        """Raises `Reject` when the rows are refused together, and trouble that is not theirs."""
         try:
             answer = self.post(entries)
         except Refusal as refusal:

@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from connectors.hubspot.values import EPOCH, Row, milliseconds, moment_of
+from connectors.hubspot.values import Row
+from crmsync.connecting.values import EPOCH, milliseconds, moment_of
 from crmsync.errors import Reject, Retry
 
 RECORD_ID = "hs_object_id"

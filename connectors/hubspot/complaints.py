@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crmsync.connecting.values import listed, shaped
 from crmsync.errors import Reject
 
 SCHEMA_CODES = frozenset({"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"})
@@ -65,9 +66,9 @@ class Complaint:
         text = str(said.get("message") or "")
         found = _CANDIDATE.search(text)
         return cls(
-            category=_fit(_CODE, said.get("category")),
-            correlation=_fit(_CORRELATION, said.get("correlationId")),
-            policy=_fit(_CODE, said.get("policyName")),
+            category=shaped(_CODE, said.get("category")),
+            correlation=shaped(_CORRELATION, said.get("correlationId")),
+            policy=shaped(_CODE, said.get("policyName")),
             context=_context(said),
             reasons=_reasons(text, _context(said), nested),
             scopes=_scopes([_context(said), *map(_context, nested)]),
@@ -84,16 +85,6 @@ class Complaint:
         named = " ".join(f"{name}={code}" for name, code in self.reasons.items())
         trace = f"(correlation id {self.correlation})" if self.correlation else ""
         return " ".join(part for part in (self.category, named, trace) if part)
-
-
-def listed(value: object) -> Sequence[Any]:
-    """The value if it is a list, else nothing."""
-    return value if isinstance(value, list) else ()
-
-
-def _fit(pattern: re.Pattern[str], value: object) -> str:
-    """The value if it looks like what it should be: error bodies repeat what was sent."""
-    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
 
 
 def _context(error: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -131,5 +122,5 @@ def _reasons(text: str, context: Mapping[str, Sequence[str]], nested: Iterable[M
     return {
         name: code
         for given_name, given_code in named
-        if (name := _fit(_NAME, given_name)) and (code := _fit(_CODE, given_code))
+        if (name := shaped(_NAME, given_name)) and (code := shaped(_CODE, given_code))
     }

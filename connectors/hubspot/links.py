@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from connectors.hubspot.complaints import Complaint, Refusal, listed
+from connectors.hubspot.complaints import Complaint, Refusal
 from connectors.hubspot.objects import CONTACTS, ObjectType
 from connectors.hubspot.values import Row, next_page
 from connectors.hubspot.wire import Wire
+from crmsync.connecting.pages import portions
+from crmsync.connecting.values import listed
 from crmsync.connector import halving
 from crmsync.errors import Reject, Retry
-from crmsync.model import Value
 
 BUCKET = "associations"
 MOST_READ = 1_000
@@ -74,8 +75,7 @@ class ContactLinks:
     def _made(self, pairs: Sequence[Pair]) -> Mapping[Pair, str]:
         """Makes associations; HubSpot's code for each that was refused."""
         refused: dict[Pair, str] = {}
-        for start in range(0, len(pairs), MOST_MADE):
-            part = pairs[start : start + MOST_MADE]
+        for part in portions(pairs, MOST_MADE):
             for pair, outcome in zip(part, halving(part, self._make), strict=True):
                 if outcome is not None:
                     refused[pair] = outcome.code if isinstance(outcome, Refusal) else "REFUSED"
@@ -89,8 +89,3 @@ class ContactLinks:
         for complaint in map(Complaint.read, listed(body.get("errors"))):
             raise self._wire.row_error("HubSpot refused the association", complaint)
         return [None] * len(pairs)
-
-
-def contacts_of(value: Value) -> tuple[str, ...]:
-    """The contacts that a field names."""
-    return (value,) if isinstance(value, str) and value else value if isinstance(value, tuple) else ()

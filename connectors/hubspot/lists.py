@@ -9,12 +9,13 @@ https://developers.hubspot.com/docs/api-reference/latest/crm/owners/guide
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from connectors.hubspot.objects import CONTACTS
 from connectors.hubspot.reading import BATCH, Records
 from connectors.hubspot.values import Row, next_page
 from connectors.hubspot.wire import Wire
+from crmsync.connecting.pages import every, portions
 from crmsync.errors import Reject, Retry
 from crmsync.model import Member, Members, Person, Segment
 
@@ -24,16 +25,17 @@ SIZE = "hs_list_size"
 
 def segments(wire: Wire) -> Sequence[Segment]:
     """Every list of contacts."""
-    found: dict[str, Segment] = {}
-    offset: int | None = 0
-    while offset is not None:
-        request = {"offset": offset, "count": LISTS_PAGE, "query": "", "additionalProperties": [SIZE]}
+
+    def page(offset: str | None) -> tuple[Sequence[Row], str | None]:
+        start = int(offset or 0)
+        request = {"offset": start, "count": LISTS_PAGE, "query": "", "additionalProperties": [SIZE]}
         body = wire.call(wire.lists.do_search, request).body
         lists = body.get("lists")
         if not isinstance(lists, list):
             raise Retry("HubSpot gave a bad response: no list of lists")
-        found.update((str(one["listId"]), _segment(one)) for one in lists if one.get("objectTypeId") == CONTACTS.id)
-        offset = offset + len(lists) if body.get("hasMore") is True and lists else None
+        return lists, str(start + len(lists)) if body.get("hasMore") is True and lists else None
+
+    found = {str(one["listId"]): _segment(one) for one in every(page) if one.get("objectTypeId") == CONTACTS.id}
     return list(found.values())
 
 
@@ -57,25 +59,26 @@ def members(wire: Wire, contacts: Records, segment: str, cursor: str | None) -> 
         raise Retry("HubSpot gave a bad response: no list of members")
     ids = [str(each["recordId"]) for each in body["results"]]
     keys: dict[str, str | None] = {}
-    for start in range(0, len(ids), BATCH):
-        keys.update(contacts.keys(ids[start : start + BATCH]))
+    for part in portions(ids, BATCH):
+        keys.update(contacts.keys(part))
     following = next_page(body)
     return Members(tuple(Member(id, keys.get(id)) for id in ids), following or "", following is not None)
 
 
 def people(wire: Wire) -> Sequence[Person]:
     """Everybody that a record can belong to; those who left are archived."""
-    found: list[Person] = []
-    for archived in (False, True):
-        after: str | None = ""
-        while after is not None:
-            options = {"limit": OWNERS_PAGE, "archived": archived, **({"after": after} if after else {})}
-            body = wire.call(wire.owners.get_page, options=options).body
-            if not isinstance(body.get("results"), list):
-                raise Retry("HubSpot gave a bad response: no list of owners")
-            found += [_person(owner, active=not archived) for owner in body["results"]]
-            after = next_page(body)
-    return found
+    return [_person(owner, active=not archived) for archived in (False, True) for owner in _owners(wire, archived)]
+
+
+def _owners(wire: Wire, archived: bool) -> Iterator[Row]:
+    def page(after: str | None) -> tuple[Sequence[Row], str | None]:
+        options = {"limit": OWNERS_PAGE, "archived": archived, **({"after": after} if after else {})}
+        body = wire.call(wire.owners.get_page, options=options).body
+        if not isinstance(body.get("results"), list):
+            raise Retry("HubSpot gave a bad response: no list of owners")
+        return body["results"], next_page(body)
+
+    return every(page)
 
 
 def _person(owner: Row, *, active: bool) -> Person:

@@ -12,14 +12,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from connectors.hubspot.changes import RECORD_ID, Place
-from connectors.hubspot.complaints import Complaint, listed
+from connectors.hubspot.complaints import Complaint
 from connectors.hubspot.links import ContactLinks
 from connectors.hubspot.objects import CONTACTS, RECORDS, TICKETS, OwnProperty
 from connectors.hubspot.schema import Schema, pipelines
 from connectors.hubspot.settings import HubSpotSettings
 from connectors.hubspot.stand_in import EMPTY, NAME, TELLING, without_stand_in
-from connectors.hubspot.values import Row, field_of, from_hubspot, moment_of, next_page, rows
+from connectors.hubspot.values import Row, field_of, from_hubspot, next_page, rows
 from connectors.hubspot.wire import Answer, Wire
+from crmsync.connecting.pages import portions
+from crmsync.connecting.values import listed, moment_of
 from crmsync.connector import pick
 from crmsync.errors import Retry
 from crmsync.model import CONTACT_LINK, FieldInfo, FieldType, Kind, Page, Record, Ref
@@ -80,9 +82,7 @@ class Records:
 
     def survivors(self, ids: Iterable[str]) -> Mapping[str, str]:
         """Under which ids the records of these ids are to be found now; none for what is gone."""
-        asked = list(ids)
-        parts = (asked[start : start + BATCH] for start in range(0, len(asked), BATCH))
-        return {id: record.id for part in parts for id, record in self._read_by_id(part).items()}
+        return {id: record.id for part in portions(list(ids), BATCH) for id, record in self._read_by_id(part).items()}
 
     def _read_by_id(self, ids: Iterable[str]) -> Mapping[str, Record]:
         """The live records of these ids; for an id that was merged away, the survivor."""
@@ -212,8 +212,7 @@ class Records:
         What the search said stays: its order rests on it.
         """
         ids = [str(row["id"]) for row in found]
-        parts = (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
-        whole = {str(row["id"]): row for part in parts for row in self.read_rows(part)}
+        whole = {str(row["id"]): row for part in portions(ids, BATCH) for row in self.read_rows(part)}
         return [
             {**row, "properties": {**whole.get(str(row["id"]), row)["properties"], **row["properties"]}}
             for row in found

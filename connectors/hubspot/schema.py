@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from connectors.hubspot.complaints import Refusal, listed
+from connectors.hubspot.complaints import Refusal
 from connectors.hubspot.objects import ObjectType, OwnProperty
 from connectors.hubspot.values import Row, field_of
 from connectors.hubspot.wire import Wire
+from crmsync.connecting.values import listed
 from crmsync.errors import Reject, Retry, Suspend
 
 

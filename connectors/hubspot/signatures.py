@@ -12,10 +12,11 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 
-from connectors.hubspot.values import EPOCH
+from crmsync.connecting.signatures import check_age, label, matching
+from crmsync.connecting.values import EPOCH
 from crmsync.errors import BadSignature, Doubt
 from crmsync.model import WebhookRequest
 
@@ -40,11 +41,10 @@ def check_signature(request: WebhookRequest, url: str, secrets: Collection[str],
         raise BadSignature(Doubt.MALFORMED)
     method = request.method.upper().encode("utf-8", "surrogatepass")
     signed = b"".join((method, _signed_address(url, request.path), request.body, stamps[0]))
-    secret = _matching(secrets, base64.b64decode(signatures[0]), lambda key: hmac.digest(key, signed, "sha256"))
+    secret = matching(secrets, base64.b64decode(signatures[0]), lambda key: hmac.digest(key, signed, "sha256"))
     age = request.received_at - (EPOCH + timedelta(milliseconds=int(stamps[0])))
-    if abs(age) > TOLERANCE:
-        raise BadSignature(Doubt.STALE if age > timedelta(0) else Doubt.FUTURE)
-    return _label(secret)
+    check_age(age, TOLERANCE)
+    return label(secret)
 
 
 def _check_version_1(request: WebhookRequest, secrets: Collection[str]) -> str:
@@ -54,20 +54,7 @@ def _check_version_1(request: WebhookRequest, secrets: Collection[str]) -> str:
     if len(signatures) > 1 or not SIGNATURE_1.fullmatch(signatures[0]):
         raise BadSignature(Doubt.MALFORMED)
     given = bytes.fromhex(signatures[0].decode())
-    return _label(_matching(secrets, given, lambda key: hashlib.sha256(key + request.body).digest()))
-
-
-def _matching(secrets: Collection[str], given: bytes, sign: Callable[[bytes], bytes]) -> str:
-    """The secret that signs like this. Every one is tried, so that the time it takes tells nothing."""
-    matching = [secret for secret in secrets if hmac.compare_digest(sign(secret.encode()), given)]
-    if not matching:
-        raise BadSignature(Doubt.MISMATCH)
-    return matching[0]
-
-
-def _label(secret: str) -> str:
-    """Tells a secret from the others, wherever it stands among them, and may be shown."""
-    return hashlib.sha256(b"crmsync client secret\0" + secret.encode()).hexdigest()[:8]
+    return label(matching(secrets, given, lambda key: hashlib.sha256(key + request.body).digest()))
 
 
 def _signed_address(url: str, path: str) -> bytes:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from connectors.hubspot.batches import Batches
 from connectors.hubspot.complaints import SCHEMA_CODES, Refusal
-from connectors.hubspot.links import ContactLinks, contacts_of
+from connectors.hubspot.links import ContactLinks
 from connectors.hubspot.reading import Records
 from connectors.hubspot.stand_in import EMPTY, NAME, is_nameless, is_stand_in, stand_in
 from connectors.hubspot.values import Row, to_hubspot
+from crmsync.connecting.values import members_of
 from crmsync.connector import Outcome
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.model import CONTACT_LINK, Ref, Value, Write, Written
@@ -82,7 +83,7 @@ class Upsert(Batches[Write, Written]):
         """An unexplained refusal may mean that somebody deleted the key property, which is no row's fault."""
         if not refusal.unexplained or self.key_is_there:
             return None
-        if self.failure is None:
+        if self.sending.failure is None:
             try:
                 self.records.schema.require(anew=True)
             except (Suspend, Retry) as error:
@@ -90,7 +91,7 @@ class Upsert(Batches[Write, Written]):
             except Reject:
                 pass  # refused as well: no evidence of anything
             self.key_is_there = True
-        return self.failure
+        return self.sending.failure
 
     def again(self, entry: Write) -> Outcome:
         """It is sent once more: by its key, so that it does no harm."""
@@ -161,7 +162,7 @@ class Upsert(Batches[Write, Written]):
         """Makes those that were written belong to their contacts. A record that was written stays so whatever comes of
         that: its outcome is a refused field, or a repetition that does no harm."""
         ids = {key: each.record.id for key, each in outcomes.items() if isinstance(each, Written) and each.record}
-        named = {write.external_id: contacts_of(write.fields.get(CONTACT_LINK)) for write in writes}
+        named = {write.external_id: members_of(write.fields.get(CONTACT_LINK)) for write in writes}
         wanted = {id: named[key] for key, id in ids.items() if named[key]}
         if not wanted:
             return outcomes

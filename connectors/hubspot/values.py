@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from connectors.hubspot.complaints import listed
+from crmsync.connecting.texts import sendable
+from crmsync.connecting.values import listed, moment_of
 from crmsync.errors import Retry
 from crmsync.model import FieldInfo, FieldType, Value
 
 Row = Mapping[str, Any]
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # no JSON parser takes one, and the whole batch would be refused
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TYPES = {
     "number": FieldType.NUMBER,
     "bool": FieldType.BOOLEAN,
@@ -63,7 +61,7 @@ def to_hubspot(value: Value, definition: Row) -> str:
         return ";".join(part for part in value if part)  # a leading semicolon would append to what is there
     if isinstance(value, str) and definition.get("type") in ("date", "datetime"):
         return _moment_to_hubspot(value, date_only=definition["type"] == "date")
-    return LONE_SURROGATE.sub("\ufffd", str(value))
+    return sendable(str(value))
 
 
 def _moment_to_hubspot(text: str, *, date_only: bool) -> str:
@@ -81,20 +79,6 @@ def from_hubspot(text: object, definition: Row) -> Value:
     if definition.get("fieldType") == "checkbox":
         return tuple(part for part in str(text).split(";") if part) or None
     return str(text)
-
-
-def moment_of(text: object) -> datetime | None:
-    """A time in UTC, None where there is none."""
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def milliseconds(moment: datetime) -> int:
-    """Since 1970."""
-    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def rows(body: Row, *, ambiguous: bool = False) -> Sequence[Row]:

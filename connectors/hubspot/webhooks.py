@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from connectors.hubspot.objects import RECORDS
-from connectors.hubspot.values import EPOCH, Row
+from connectors.hubspot.values import Row
 from crmsync import strict_json
+from crmsync.connecting.values import EPOCH
 from crmsync.errors import BadPayload
 from crmsync.model import CONTACT_LINK, Change, Item, Kind, Value
 

@@ -30,8 +30,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from connectors.hubspot.complaints import SCHEMA_CODES, Complaint, Refusal
 from connectors.hubspot.oauth import credential
-from connectors.hubspot.pool import confine
 from connectors.hubspot.settings import HubSpotSettings
+from crmsync.connecting.pool import confine
 from crmsync.connector import Surroundings
 from crmsync.errors import ConnectorError, Retry, Suspend
 from crmsync.http import ANSWER_LIMIT, classify, retry_after, unanswered

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 from pydantic import SecretStr
 
-from crmsync.connector import Connector, ConnectorSettings, LogOutcome, Outcome, Surroundings, halving, pick
-from crmsync.errors import BadPayload, BadSignature, Doubt, Reject, Retry, Suspend
+from crmsync.connector import Connector, ConnectorSettings, LogOutcome, Outcome, Surroundings, pick, settled
+from crmsync.errors import BadPayload, BadSignature, Doubt, Reject, Retry
 from crmsync.http import Budget, Unlimited, classify, retry_after
 from crmsync.model import (
     Activity,
@@ -115,7 +115,7 @@ class MemoryConnector(Connector[MemorySettings]):
 
     def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One request; a batch that is refused as a whole is halved."""
-        return _agreed(halving(writes, lambda part: self._send(kind, part)))
+        return settled(writes, lambda part: self._send(kind, part))
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         """One request."""
@@ -168,7 +168,7 @@ class MemoryConnector(Connector[MemorySettings]):
         found = self._call(lambda: self.crm.entries(set(doubtful.values()))) if doubtful else ()
         known = {key: id for id, key in found if key in doubtful}
         entries = [replace(each, id=each.id or known.get(each.key)) for each in activities]
-        return _agreed(halving(entries, self._enter)) if entries else []
+        return settled(entries, self._enter)
 
     def verify(self, request: WebhookRequest) -> str:
         """Checks the headers' form, then the code against each secret, then the age."""
@@ -206,18 +206,12 @@ class MemoryConnector(Connector[MemorySettings]):
             raise Retry(f"{self.name} gave no whole answer ({silent})", ambiguous=True) from silent
 
     def _send(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
-        try:
-            answers = self._call(lambda: self.crm.write(kind, writes, create=Can.CREATE in self.can))
-        except (Retry, Suspend) as trouble:
-            return [trouble] * len(writes)
+        answers = self._call(lambda: self.crm.write(kind, writes, create=Can.CREATE in self.can))
         verdicts = {answer.external_id: answer for answer in answers}
         return [self._outcome(verdicts.get(write.external_id)) for write in writes]
 
     def _enter(self, entries: Sequence[Activity]) -> Sequence[LogOutcome]:
-        try:
-            answers = {answer.key: answer for answer in self._call(lambda: self.crm.enter(entries))}
-        except (Retry, Suspend) as trouble:
-            return [trouble] * len(entries)
+        answers = {answer.key: answer for answer in self._call(lambda: self.crm.enter(entries))}
         return [self._logged(answers.get(entry.key)) for entry in entries]
 
     def _logged(self, answer: Entered | None) -> LogOutcome:
@@ -394,14 +388,6 @@ class MemoryCrm(Office):
         lost = [{**entry, "key": f"evt-{number}-{id}", "type": f"{record.kind}.merged", "id": id} for id in gone]
         states = self.hooks_say_values and verb != "deleted"
         return _body(entry | told if states else entry, *lost)
-
-
-def _agreed(outcomes: Sequence[T]) -> Sequence[T]:
-    """The outcomes; trouble that all of them share, and after which nothing can have been done, is raised."""
-    first = outcomes[0] if outcomes else None
-    if isinstance(first, Suspend) and all(outcome is first for outcome in outcomes):
-        raise first
-    return outcomes
 
 
 def _is_news(effect: Effect) -> bool:

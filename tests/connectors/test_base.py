@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
+import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from crmsync.connecting.pages import every, portions
+from crmsync.connecting.signatures import check_age, label, matching
+from crmsync.connecting.texts import as_html, fitting, sendable
+from crmsync.connecting.tokens import Lease, Renewed, lease_of
+from crmsync.connecting.values import listed, members_of, moment_of, shaped
 from crmsync.connector import settled
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
+from crmsync.errors import BadSignature, ConnectorError, Doubt, Reject, Retry, Suspend, Throttled
 from crmsync.http import Http, Unlimited
+from crmsync.testing.clock import ManualClock
 from crmsync.testing.http_fake import HttpFake, Reply
 from crmsync.testing.loopback import LOOPBACK
 
@@ -123,3 +132,112 @@ def test_a_call_passes_on_how_long_to_wait(fake: HttpFake, http: Http) -> None:
         http.call("GET", "/rows")
 
     assert limited.value.after == timedelta(seconds=40)
+
+
+# -- what connectors share
+
+
+def test_every_page_is_read_and_a_circle_is_no_end() -> None:
+    pages = {None: ([1, 2], "a"), "a": ([], "b"), "b": ([3], None)}
+    assert list(every(lambda cursor: pages[cursor])) == [1, 2, 3]
+
+    with pytest.raises(Retry, match="circles"):
+        list(every(lambda cursor: ([1], "again")))
+
+
+def test_portions_have_everything_in_order() -> None:
+    assert [list(part) for part in portions(ROWS, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert list(portions([], 3)) == []
+
+
+def test_a_token_is_renewed_before_it_ends_and_when_it_is_refused() -> None:
+    clock = ManualClock()
+    told = iter(range(9))
+    renewed = Renewed(lambda: lease_of("Acme", {"access_token": f"t{next(told)}", "expires_in": 600}, clock()), clock)
+    first = renewed.token()
+    clock.advance(timedelta(minutes=8))
+    kept = renewed.token()
+    clock.advance(timedelta(minutes=1))
+    second = renewed.token()
+    worth_trying = renewed.renewed(second)
+
+    assert (first, kept, second, worth_trying, renewed.token()) == ("t0", "t0", "t1", True, "t2")
+    assert renewed.renewed("t0")
+    assert renewed.token() == "t2"
+
+
+def test_a_token_without_an_end_is_used_until_it_is_refused() -> None:
+    clock = ManualClock()
+    told = iter(range(9))
+    renewed = Renewed(lambda: Lease(f"t{next(told)}", None), clock)
+    first = renewed.token()
+    clock.advance(timedelta(days=30))
+
+    assert (first, renewed.token()) == ("t0", "t0")
+    assert renewed.renewed("t0")
+    assert renewed.token() == "t1"
+
+
+def test_many_threads_renew_a_token_once() -> None:
+    told: list[str] = []
+
+    def renew() -> Lease:
+        told.append("asked")
+        return Lease("t", None)
+
+    renewed = Renewed(renew, ManualClock())
+    with ThreadPoolExecutor(8) as threads:
+        tokens = list(threads.map(lambda _: renewed.token(), range(64)))
+
+    assert (set(tokens), told) == ({"t"}, ["asked"])
+
+
+@pytest.mark.parametrize("answer", [{}, {"access_token": ""}, {"access_token": "a b"}, {"access_token": 7}])
+def test_an_answer_without_a_token_is_passing_trouble(answer: dict[str, Any]) -> None:
+    with pytest.raises(Retry):
+        lease_of("Acme", answer, ManualClock()())
+
+
+def test_a_token_is_not_shown() -> None:
+    assert "abc" not in repr(Lease("abc", None))
+
+
+def test_a_text_that_is_too_long_says_so() -> None:
+    lines = [f"line {number}" for number in range(10)]
+
+    assert fitting(lines, 200) == "\n".join(lines)
+    assert fitting(lines, 30) == "line 0\nline 1\nline 2\n[…]"
+    assert len(fitting(["x" * 100], 30)) == 30
+    assert as_html("<b>\n&", 100) == "&lt;b&gt;<br>&amp;"
+    assert sendable("a\ud800b") == "a\ufffdb"
+
+
+def test_times_sets_and_lists_are_read_as_far_as_they_are_such() -> None:
+    assert moment_of("2026-11-02T10:00:00+07:00") == moment_of("2026-11-02T03:00:00")
+    assert [moment_of(text) for text in (None, "", "yesterday", 7)] == [None] * 4
+    assert [members_of(value) for value in (None, "", "a", ("a", "b"))] == [(), (), ("a",), ("a", "b")]
+    assert [listed(value) for value in (None, {}, "ab", [1])] == [(), (), (), [1]]
+    assert [shaped(re.compile("[A-Z]+"), value) for value in ("CODE", "no code", None)] == ["CODE", "", ""]
+
+
+def test_the_secret_that_signed_is_found_among_several() -> None:
+    def sign(key: bytes) -> bytes:
+        return hmac.digest(key, b"body", "sha256")
+
+    assert matching(["new", "old"], sign(b"old"), sign) == "old"
+    with pytest.raises(BadSignature) as refused:
+        matching(["new", "old"], sign(b"other"), sign)
+    assert refused.value.doubt is Doubt.MISMATCH
+    assert label("new") != label("old")
+    assert "new" not in label("new")
+
+
+@pytest.mark.parametrize(("minutes", "doubt"), [(6, Doubt.STALE), (-6, Doubt.FUTURE), (4, None), (-4, None)])
+def test_an_age_is_told_apart_from_a_wrong_clock(minutes: int, doubt: Doubt | None) -> None:
+    try:
+        check_age(timedelta(minutes=minutes), timedelta(minutes=5))
+        found = None
+    except BadSignature as refused:
+        found = refused.doubt
+
+    assert found is doubt

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import orjson
 from pydantic import ConfigDict
 
-from crmsync.connector import Connector, ConnectorSettings, Outcome
+from crmsync.connector import Connector, ConnectorSettings, Outcome, halving
 from crmsync.errors import BadPayload, BadSignature, ConnectorError, Doubt, Reject, Retry, Suspend
 from crmsync.model import Can, FieldInfo, Item, Kind, Page, Record, Ref, WebhookRequest, Write, Written
 from crmsync.testing.account import Answer, Refused, Silent
@@ -538,10 +538,8 @@ class RaisesForOneRow(MemoryConnector):
 
 @bitten_by("every_outcome_is_true_when_a_request_fails", whole_batches=True, partial_rows=False)
 class ForgetsTheHalfThatWasWritten(MemoryConnector):
-    def _send(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
-        answers = self._call(lambda: self.crm.write(kind, writes))
-        verdicts = {answer.external_id: answer for answer in answers}
-        return [self._outcome(verdicts.get(write.external_id)) for write in writes]
+    def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
+        return halving(writes, lambda part: self._send(kind, part))
 
 
 # Trouble

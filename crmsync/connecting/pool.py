@@ -1,6 +1,6 @@
 """urllib3's connections on our terms: to addresses that were judged, and with nothing that outlives the request.
 
-Knows urllib3 and nothing of HubSpot.
+For packages that bring urllib3 along; needed by no other part of crmsync.
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+"""Values as they come out of JSON that others wrote: lists that may be none, times that may be anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from crmsync.model import Value
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def listed(value: object) -> Sequence[Any]:
+    """The value if it is a list, else nothing."""
+    return value if isinstance(value, list) else ()
+
+
+def shaped(pattern: re.Pattern[str], value: object) -> str:
+    """The value if it looks like what it should be, else "": error bodies repeat what was sent."""
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
+
+
+def members_of(value: Value) -> tuple[str, ...]:
+    """The members of a set; a text is the only one."""
+    return (value,) if isinstance(value, str) and value else value if isinstance(value, tuple) else ()
+
+
+def moment_of(text: object) -> datetime | None:
+    """A time in UTC, None where there is none. One without a zone is taken for UTC."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
