@@ -14,21 +14,14 @@ from crmsync.connector import Surroundings
 from crmsync.http import Budget, Unlimited
 from crmsync.model import CONTACT_LINK, ActivityKind, Change, Fields, Kind, MessageStatus, WebhookRequest
 from crmsync.sandbox.faults import Fault
-from crmsync.sandbox.faults import Trouble as Wire
 from crmsync.sandbox.hubspot import Behaviour, HubSpotEmulator, Partial, sign
 from crmsync.testing.contract import Batches, ConnectorContract, Writes  # type: ignore[attr-defined]
 from crmsync.testing.fake import Delivery, Entry, Hooks, Sample, Trouble
+from crmsync.testing.http_fake import FAULTS
 from crmsync.testing.loopback import LOOPBACK
 
 HOOK_URL = "https://sync.example.com/hooks/acme/hubspot"
 TOKEN, SECRETS = "pat-eu1-0000-secret", ("client-secret-0000", "client-secret-1111")
-FAULTS = {
-    Trouble.RESET: Fault.reset(applied=False),
-    Trouble.LOST: Fault.reset(applied=True),
-    Trouble.TIMEOUT: Fault.hang(applied=False),
-    Trouble.CUT: Fault(Wire.TRUNCATED, applied=True),
-    Trouble.HTML: Fault(Wire.HTML),
-}
 KEYS = {"contact": "kirim_contact_id", "ticket": "kirim_conversation_id"}
 ENTRIES = {"communication": ("kirim_key", "kirim_status"), "note": ("kirim_key",)}
 CONVERSATION = frozenset({"subject", CONTACT_LINK})

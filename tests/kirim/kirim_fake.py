@@ -20,18 +20,13 @@ from crmsync.sandbox.faults import Fault
 from crmsync.sandbox.kirim import KirimEmulator
 from crmsync.sandbox.kirim.records import Contact, new_id
 from crmsync.testing.fake import Delivery, Hooks, Sample, Trouble
+from crmsync.testing.http_fake import FAULTS
 from crmsync.testing.loopback import LOOPBACK
 
 SECRETS = ("whsec_" + "f" * 32, "whsec_" + "s" * 32)
 NUMBERS = (("106540352242922", "+62 851-1760-0829"), ("222222222222222", "+62 811-222-222"))
 COMPANY = "metadata.company"
 WANTED = frozenset({"name", "email", "phone_number", "acquisition_source", COMPANY})
-
-FAULTS: dict[Trouble, Fault] = {
-    Trouble.RESET: Fault.reset(applied=False),
-    Trouble.LOST: Fault.reset(applied=True),
-    Trouble.TIMEOUT: Fault.hang(applied=False),
-}
 
 
 class KirimFake:
@@ -124,7 +119,7 @@ class KirimFake:
             fault = Fault.error(trouble, after=retry_after, after_as_date=as_date, body={"error": error})
             faults.fail_next(times, fault)
         else:
-            faults.fail_next(times, FAULTS.get(trouble) or {"cut": "truncated", "html": "html"}[trouble.value])
+            faults.fail_next(times, FAULTS[trouble])
 
     def heal(self) -> None:
         self.emulator.faults.recover()

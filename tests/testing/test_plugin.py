@@ -30,6 +30,27 @@ connections:
     contacts:
       fields: {name: name, email: email}
 """
+ONLINE = '''\
+import sys
+from pathlib import Path
+from rich.console import Console
+from test_cardbox import CardboxFake
+from crmsync.cli.check import run
+from crmsync.sandbox.kirim import KirimEmulator
+
+file = Path(sys.argv[2]) / "toko.yaml"
+with KirimEmulator(numbers=(("106540352242933", "+62 811-222-222"),)) as kirim:
+    fake = CardboxFake()
+    targets = [url.removeprefix("http://") for url in (kirim.url, fake.url)]
+    text = """{tenant}""".replace("name: name", sys.argv[1])
+    text = text.replace("kirim:\\n", f"kirim:\\n  base_url: {{kirim.url}}/v1\\n")
+    text = text.replace("    token:", f"    base_url: {{fake.url}}\\n    token:")
+    file.write_text(text + f"daemon:\\n  insecure_targets: {{targets}}\\n")
+    secrets = {{**{secrets}, "KIRIM_KEY": kirim.key}}
+    code = run(file, secrets, Console(width=200), online=True)
+    fake.close()
+sys.exit(code)
+'''
 SECRETS = {
     "KIRIM_KEY": "kdv_test_0123456789abcdef01234567",
     "KIRIM_SECRET": "whsec_0123456789abcdef0123456789",
@@ -54,7 +75,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(installed: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Python where the package is installed."""
-    path = os.pathsep.join([str(installed.parent / "site"), str(ROOT)])
+    path = os.pathsep.join([str(installed.parent / "site"), str(installed), str(ROOT)])
     environment = {**os.environ, **SECRETS, "PYTHONPATH": path, **more}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -97,6 +118,19 @@ def test_a_tenant_can_be_configured_with_it(installed: Path, tmp_path: Path) -> 
     assert "cardbox (cardbox)" in right.stdout
     assert wrong.returncode == 78
     assert "did you mean token?" in wrong.stdout
+
+
+def test_its_account_is_asked(installed: Path, tmp_path: Path) -> None:
+    """`crmsync check --online` compares the mapping with the account, over the wire."""
+    script = tmp_path / "ask.py"
+    script.write_text(ONLINE.format(tenant=TENANT, secrets=SECRETS), encoding="utf-8")
+    right = run(installed, str(script), "name: name", str(tmp_path))
+    wrong = run(installed, str(script), "name: nmae", str(tmp_path))
+
+    assert right.returncode == 0, right.stdout + right.stderr
+    assert "toko cardbox: the credential works; the account has 4 contact fields" in right.stdout
+    assert wrong.returncode == 1
+    assert "nmae" in wrong.stdout
 
 
 def test_a_tenants_file_can_be_made_for_it(installed: Path, tmp_path: Path) -> None:
