@@ -16,31 +16,27 @@ from typing import Any
 import orjson
 
 from connectors.hubspot.values import Row
+from crmsync.connecting.feed import Horizon
 from crmsync.connecting.values import EPOCH, milliseconds, moment_of
 from crmsync.errors import Reject, Retry
 
 RECORD_ID = "hs_object_id"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place(Horizon):
     """Times are HubSpot's, in milliseconds since 1970.
 
     `floor`: the next page begins here. `tied`: within the instant `floor`, the last record id handed out.
-    `top`: the latest change seen, and `top_seen` when the end of a walk first showed it. `settled`: everything
-    older has been handed out, late rows included.
     """
 
     floor: int = 0
     tied: str = ""
-    top: int = 0
-    top_seen: int = 0
-    settled: int = 0
 
     @classmethod
-    def begin(cls, since: datetime | None) -> Place:
+    def since(cls, at: datetime | None) -> Place:
         """The oldest record, or the first change at or after an instant."""
-        floor = 0 if since is None else max(milliseconds(since), 0)
+        floor = 0 if at is None else max(milliseconds(at), 0)
         return cls(floor=floor, settled=floor)
 
     @classmethod
@@ -81,17 +77,16 @@ class Place:
         if more and not page:
             raise Retry("HubSpot gave a bad response: an empty page that is not the last")
         times = [_time(row, modified) for row in page]
-        seen = self._with_top(max(times, default=0))
+        seen = self.with_top(max(times, default=0))
         if self.tied:
             return seen._in_instant(page, more), True
         if times != sorted(times):
             raise Retry("HubSpot gave a bad response: a search that is not in order")
         if more:
             return (replace(seen, floor=times[-1]) if times[-1] > self.floor else replace(seen, tied="0")), True
-        return seen._at_end(milliseconds(now or EPOCH), overlap // timedelta(milliseconds=1)), False
-
-    def _with_top(self, top: int) -> Place:
-        return replace(self, top=top, top_seen=0) if top > self.top else self
+        reach = overlap // timedelta(milliseconds=1)
+        ended = seen.at_end(milliseconds(now or EPOCH), reach)
+        return replace(ended, floor=ended.begin(reach)), False
 
     def _in_instant(self, page: Sequence[Row], more: bool) -> Place:
         if not more:
@@ -100,18 +95,6 @@ class Place:
         if last <= int(self.tied):
             raise Retry("HubSpot gave a bad response: a search that is not in order")
         return replace(self, tied=str(last))
-
-    def _at_end(self, now: int, overlap: int) -> Place:
-        """Goes back by the overlap.
-
-        Once the overlap has passed since the latest change was first seen, all that is as old has shown itself:
-        without this a quiet account would be read again with every poll, for ever, as far as the overlap reaches
-        back from its last change, be that a bulk import.
-        """
-        first = self.top_seen or now
-        settled = self.top + 1 if first and now - first > overlap else self.settled
-        settled = max(settled, self.settled)
-        return replace(self, floor=max(settled, self.top - overlap), top_seen=first, settled=settled)
 
 
 def _time(row: Row, modified: str) -> int:

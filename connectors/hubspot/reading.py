@@ -162,7 +162,7 @@ class Records:
     def changed(self, cursor: str | None, since: datetime | None = None) -> Page:
         """As the connector's `changed`."""
         modified = self.of.modified
-        place = Place.begin(since) if cursor is None else Place.read(cursor)
+        place = Place.since(since) if cursor is None else Place.read(cursor)
         found, after, answer = self._search(place.filters(modified), place.order(modified))
         following, more = place.after(found, modified, after is not None, answer.at, self._overlap)
         return Page(tuple(self._linked(list(map(self.record, found)))), str(following), more)

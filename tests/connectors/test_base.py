@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from crmsync.connecting.feed import Horizon
 from crmsync.connecting.pages import every, portions
 from crmsync.connecting.signatures import check_age, label, matching
 from crmsync.connecting.texts import as_html, fitting, sendable
@@ -143,6 +144,17 @@ def test_every_page_is_read_and_a_circle_is_no_end() -> None:
 
     with pytest.raises(Retry, match="circles"):
         list(every(lambda cursor: ([1], "again")))
+
+
+def test_a_feed_goes_back_until_what_was_seen_last_has_settled() -> None:
+    """Late rows have an overlap's time to show; then a quiet account is not read again."""
+    seen = Horizon().with_top(1_000).at_end(now=1_050, overlap=300)
+    soon = seen.with_top(900).at_end(now=1_350, overlap=300)
+    later = soon.at_end(now=1_351, overlap=300)
+    newer = later.with_top(1_400)
+
+    assert [each.begin(300) for each in (seen, soon, later)] == [700, 700, 1_001]
+    assert (newer.top_seen, newer.at_end(now=1_500, overlap=300).begin(300)) == (0, 1_100)
 
 
 def test_portions_have_everything_in_order() -> None:

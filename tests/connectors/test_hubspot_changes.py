@@ -82,7 +82,7 @@ def test_every_record_is_seen_with_its_last_change(page: int, offsets: list[int]
             clock += wait
             search.times[which % len(offsets) + 1] = clock
 
-    place, seen = walk(search, Place.begin(None), clock, edit)
+    place, seen = walk(search, Place.since(None), clock, edit)
     _, again = walk(search, place, clock)
 
     assert {**seen, **again} == search.times
@@ -97,7 +97,7 @@ def test_a_row_that_shows_itself_within_the_overlap_is_never_missed(
     page: int, steps: list[tuple[int, int, bool]]
 ) -> None:
     """Time passes, records change, some are visible at once and some up to 299 seconds later, and there are polls."""
-    search, place = Search(page), Place.begin(None)
+    search, place = Search(page), Place.since(None)
     now, shows, seen = START, dict[int, int](), dict[int, int]()
     for id, (wait, lag, poll) in enumerate(steps, 1):
         now += wait * 1000
@@ -116,7 +116,7 @@ def test_a_row_that_shows_itself_within_the_overlap_is_never_missed(
 def test_a_quiet_account_is_not_read_again_for_ever() -> None:
     """A bulk import would otherwise be read again with each poll."""
     search = Search(200, {id: START for id in range(1, 1000)})
-    place, first = walk(search, Place.begin(None), START)
+    place, first = walk(search, Place.since(None), START)
     place, soon = walk(search, place, START + 60_000)
     place, settling = walk(search, place, START + 301_000)
     place, quiet = walk(search, place, START + 302_000)
@@ -129,7 +129,7 @@ def test_a_quiet_account_is_not_read_again_for_ever() -> None:
 def test_without_hubspots_clock_the_overlap_is_read_again() -> None:
     """Nothing is taken for settled on a guess."""
     search = Search(200, {1: START, 2: START + 1})
-    place, _ = walk(search, Place.begin(None), 0)
+    place, _ = walk(search, Place.since(None), 0)
 
     assert [len(walk(search, place, 0)[1]) for _ in range(3)] == [2, 2, 2]
 
@@ -138,7 +138,7 @@ def test_the_beginning_is_never_gone_behind() -> None:
     """Not by the overlap either: what is older was not asked for."""
     search = Search(200, {1: START, 2: START + 1000})
     since = datetime.fromtimestamp(START / 1000, UTC) + timedelta(milliseconds=500)
-    place, seen = walk(search, Place.begin(since), START + 2000)
+    place, seen = walk(search, Place.since(since), START + 2000)
 
     assert set(seen) | set(walk(search, place, START + 2000)[1]) == {2}
 
