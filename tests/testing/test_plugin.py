@@ -125,12 +125,12 @@ def test_its_account_is_asked(installed: Path, tmp_path: Path) -> None:
     script = tmp_path / "ask.py"
     script.write_text(ONLINE.format(tenant=TENANT, secrets=SECRETS), encoding="utf-8")
     right = run(installed, str(script), "name: name", str(tmp_path))
-    wrong = run(installed, str(script), "name: nmae", str(tmp_path))
+    wrong = run(installed, str(script), "name: nickname", str(tmp_path))
 
     assert right.returncode == 0, right.stdout + right.stderr
     assert "toko cardbox: the credential works; the account has 4 contact fields" in right.stdout
     assert wrong.returncode == 1
-    assert "nmae" in wrong.stdout
+    assert "nickname" in wrong.stdout
 
 
 def test_a_tenants_file_can_be_made_for_it(installed: Path, tmp_path: Path) -> None:
