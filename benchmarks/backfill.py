@@ -14,7 +14,7 @@ from pathlib import Path
 from crowd import LOOKUPS, WRITES, Crowd
 from harness import Usage, figure
 
-from crmsync.sandbox.fields import in_hubspot, in_kirim
+from crmsync.sandbox.fields import in_kirim
 from crmsync.sandbox.stage import Setting
 
 READ_LIMIT = 6_000
@@ -57,7 +57,7 @@ def measure(crowd: Crowd, count: int, *, limited: bool) -> None:
     reads = sum(calls for route, calls in crowd.kirim.calls.items() if route.startswith("GET"))
     lookups, writes = crowd.hubspot.calls[LOOKUPS], crowd.hubspot.calls[WRITES]
     batches = count / 100
-    held = in_hubspot(crowd.hubspot)
+    held = crowd.crm.held()
     agreed = sum(1 for id, fields in in_kirim(crowd.kirim).items() if list(held.get(id, {}).values()) == [fields])
     figure("contacts", f"{count:,}")
     figure("agreed on both sides", f"{agreed:,}", f"{count:,}", agreed == count)

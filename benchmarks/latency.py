@@ -35,7 +35,7 @@ def main() -> None:
         after = Usage.of(stage.pid)
         settle(stage, 60)
         calls = stage.hubspot.calls.total() - calls
-        trails = Timeline.read(stage.kirim, stage.hubspot).trails.values()
+        trails = Timeline.read(stage.kirim, stage.crm).trails.values()
     crossings = [one for trail in trails for one in trail.crossings() if one.to is Side.CRM and one.made >= start]
     times = [(one.applied - one.made).total_seconds() * 1000 for one in crossings]
     took = after.at - before.at

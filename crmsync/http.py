@@ -230,10 +230,13 @@ class Http:
         *,
         params: Mapping[str, str | int] | None = None,
         body: object = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         bucket: str = "",
     ) -> httpx.Response:
         """Sends one request once and returns whatever was answered, all within the patience there is.
+
+        `body` goes as JSON, `content` as it is.
 
         Raises `Retry` when no whole answer came (`ambiguous` unless the connection was never made), `Suspend` where
         nothing may be sent.
@@ -243,7 +246,7 @@ class Http:
             method,
             path,
             params=params,
-            content=None if body is None else orjson.dumps(body),
+            content=content if body is None else orjson.dumps(body),
             headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
         )
         try:

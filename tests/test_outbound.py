@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 
 from connectors.hubspot import HubSpot
+from connectors.salesforce.wire import Guarded
 from crmsync.connector import Surroundings
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.http import ANSWER_LIMIT, Http, Unlimited, classify
@@ -142,8 +144,8 @@ def listening() -> Iterator[Callable[[Script], Listener]]:
         return made[-1]
 
     yield listen
-    for each in made:
-        each.close()
+    for server in made:
+        server.close()
 
 
 def answer(body: bytes = b"{}", status: str = "200 OK", *headers: str) -> bytes:
@@ -199,7 +201,20 @@ def by_urllib3(base: str, reach: Reach, patience: float = 5.0) -> Callable[[], A
     return call
 
 
-both = pytest.mark.parametrize("client", [by_httpx, by_urllib3])
+def by_requests(base: str, reach: Reach, patience: float = 5.0) -> Callable[[], Any]:
+    """One request of Salesforce's package, by the session that it is given."""
+
+    def call() -> Any:
+        http = Http("Salesforce", base, {}, Unlimited(), timeout=httpx.Timeout(patience, connect=2), reach=reach)
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Guarded(http, base, Unlimited()))
+            return session.get(f"{base}/services/data/v66.0/limits").json()
+
+    return call
+
+
+each = pytest.mark.parametrize("client", [by_httpx, by_urllib3, by_requests])
 
 
 def trouble(call: Callable[[], Any]) -> ConnectorError:
@@ -218,7 +233,7 @@ def test_a_platform_may_be_at_an_address_like_this(address: str) -> None:
     assert not refused(address)
 
 
-@both
+@each
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
 def test_nothing_is_sent_to_a_name_that_means_this_machine(listening: Any, client: Any, address: str) -> None:
     server = listening(saying(answer()))
@@ -229,7 +244,7 @@ def test_nothing_is_sent_to_a_name_that_means_this_machine(listening: Any, clien
     assert server.connections == 0
 
 
-@both
+@each
 def test_an_address_as_host_is_no_way_around(listening: Any, client: Any) -> None:
     server = listening(saying(answer()))
 
@@ -237,7 +252,7 @@ def test_an_address_as_host_is_no_way_around(listening: Any, client: Any) -> Non
     assert server.connections == 0
 
 
-@both
+@each
 def test_the_address_that_was_judged_is_the_one_connected_to(listening: Any, client: Any) -> None:
     """The name is asked for once, and no other resolver is: `kirim.test` means nothing to the system's."""
     server = listening(saying(answer(b'{"results": []}')))
@@ -248,7 +263,7 @@ def test_the_address_that_was_judged_is_the_one_connected_to(listening: Any, cli
     assert server.connections == 1
 
 
-@both
+@each
 def test_a_name_that_is_turned_round_later_is_refused_then(listening: Any, client: Any) -> None:
     server = listening(saying(answer()))
     names = Names(["1.1.1.1", "127.0.0.1"], ["127.0.0.1"])
@@ -259,7 +274,7 @@ def test_a_name_that_is_turned_round_later_is_refused_then(listening: Any, clien
     assert server.connections == 0
 
 
-@both
+@each
 def test_only_the_listed_port_of_a_test_system_is_open(listening: Any, client: Any) -> None:
     server = listening(saying(answer()))
     reach = Reach({f"127.0.0.1:{server.port + 1}"})
@@ -268,7 +283,7 @@ def test_only_the_listed_port_of_a_test_system_is_open(listening: Any, client: A
     assert server.connections == 0
 
 
-@both
+@each
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 def test_redirects_are_not_followed(listening: Any, client: Any, status: str) -> None:
     elsewhere = listening(saying(answer()))
@@ -281,7 +296,7 @@ def test_redirects_are_not_followed(listening: Any, client: Any, status: str) ->
     assert elsewhere.connections == 0
 
 
-@both
+@each
 def test_a_link_in_an_answer_is_not_followed(listening: Any, client: Any) -> None:
     elsewhere = listening(saying(answer()))
     link = f"http://127.0.0.1:{elsewhere.port}/"
@@ -293,7 +308,7 @@ def test_a_link_in_an_answer_is_not_followed(listening: Any, client: Any) -> Non
     assert elsewhere.connections == 0
 
 
-@both
+@each
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
 def test_an_answer_that_trickles_ends_with_the_deadline(listening: Any, client: Any, head: bytes) -> None:
     """Each read is quick enough; all of them together are not. In the head as well as in the body."""
@@ -308,7 +323,7 @@ def test_an_answer_that_trickles_ends_with_the_deadline(listening: Any, client: 
     assert isinstance(error, Retry)
 
 
-@both
+@each
 def test_an_endless_answer_is_cut(listening: Any, client: Any) -> None:
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
 
@@ -323,7 +338,7 @@ def test_an_endless_answer_is_cut(listening: Any, client: Any) -> None:
     assert isinstance(error, Retry)
 
 
-@both
+@each
 def test_a_bomb_is_cut(listening: Any, client: Any) -> None:
     bomb = gzip.compress(b" " * (ANSWER_LIMIT * 8))
     server = listening(saying(answer(bomb, "200 OK", "Content-Encoding: gzip")))
@@ -332,7 +347,7 @@ def test_a_bomb_is_cut(listening: Any, client: Any) -> None:
     assert isinstance(error, Retry)
 
 
-@both
+@each
 def test_a_compressed_answer_is_read(listening: Any, client: Any) -> None:
     packed = gzip.compress(b'{"results": []}')
     server = listening(saying(answer(packed, "200 OK", "Content-Encoding: gzip")))
@@ -347,7 +362,7 @@ def test_a_compressed_answer_that_is_cut_short_is_none(listening: Any) -> None:
     assert isinstance(error, Retry)
 
 
-@both
+@each
 def test_a_certificate_that_proves_nothing_is_not_accepted(listening: Any, client: Any, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make a certificate with")
@@ -380,7 +395,7 @@ def test_a_certificate_that_proves_nothing_is_not_accepted(listening: Any, clien
     assert b"".join(seen) == b""
 
 
-@both
+@each
 def test_a_name_that_cannot_be_resolved_is_passing_trouble(client: Any) -> None:
     def nowhere(host: str, port: int) -> list[str]:
         raise socket.gaierror("no such name")

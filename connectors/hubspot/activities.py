@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from connectors.hubspot.batches import Batches
+from connectors.hubspot.batches import HubSpotBatches
 from connectors.hubspot.complaints import Refusal
 from connectors.hubspot.links import linked
 from connectors.hubspot.objects import COMMUNICATIONS, CONTACTS, LINK_TYPES, NOTES, TICKETS, ObjectType, OwnProperty
@@ -75,7 +75,7 @@ class Timelines:
         return [found[activity.key] for activity in activities]
 
 
-class Log(Batches[Activity, Logged]):
+class Log(HubSpotBatches[Activity, Logged]):
     """Entries of one kind. Those in `moved` were sent to where their contact went, which is tried once."""
 
     noun = "entry"

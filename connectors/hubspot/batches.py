@@ -6,30 +6,30 @@ and 400 for the whole batch. Once the account or the wire is in trouble, nothing
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from connectors.hubspot.complaints import Complaint, Refusal
 from connectors.hubspot.values import Row, rows
 from connectors.hubspot.wire import Wire
+from crmsync.connecting.batches import Batches
 from crmsync.connecting.values import listed
-from crmsync.connector import Sending
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 
 Entry = TypeVar("Entry")
 Done = TypeVar("Done")
 
 
-class Batches(ABC, Generic[Entry, Done]):
-    """What is known of the rows while they are on their way. Each has a name of its own, and HubSpot repeats it."""
+class HubSpotBatches(Batches[Entry, Done]):
+    """Rows on their way to HubSpot. Each has a name of its own, and HubSpot repeats it."""
 
     noun = "record"
 
     def __init__(self, wire: Wire, key: str) -> None:
+        super().__init__()
         self.wire = wire
         self.key = key
-        self.sending = Sending[Entry, Done]()
 
     # -- what the rows are
 
@@ -63,25 +63,8 @@ class Batches(ABC, Generic[Entry, Done]):
 
     # -- their way
 
-    def outcomes(self, groups: Iterable[Sequence[Entry]]) -> Mapping[str, Done | ConnectorError]:
-        """The outcome of each row, by name. Raises the failure if nothing can have been written before it."""
-        found: dict[str, Done | ConnectorError] = {}
-        for group in groups:
-            found.update(self.settled(group))
-        self.sending.check(found.values())
-        return found
-
-    def settled(self, entries: Sequence[Entry]) -> Mapping[str, Done | ConnectorError]:
-        """The outcomes of rows that go to the same place."""
-        outcomes = self.sending.outcomes(entries, self._attempt)
-        return {self.name(entry): outcome for entry, outcome in zip(entries, outcomes, strict=True)}
-
-    def stop(self, failure: Suspend | Retry) -> ConnectorError:
-        """Nothing more is sent. Returns the first failure."""
-        return self.sending.stop(failure)
-
-    def _attempt(self, entries: Sequence[Entry]) -> Sequence[Done | ConnectorError]:
-        """Raises `Reject` when the rows are refused together, and trouble that is not theirs."""
+    def attempt(self, entries: Sequence[Entry]) -> Sequence[Done | ConnectorError]:
+        """Sends them, and once more in another form where that may help."""
         try:
             answer = self.post(entries)
         except Refusal as refusal:

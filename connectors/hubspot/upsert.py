@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from connectors.hubspot.batches import Batches
+from connectors.hubspot.batches import HubSpotBatches
 from connectors.hubspot.complaints import SCHEMA_CODES, Refusal
 from connectors.hubspot.links import ContactLinks
 from connectors.hubspot.reading import Records
@@ -17,7 +17,7 @@ from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.model import CONTACT_LINK, Ref, Value, Write, Written
 
 
-class Upsert(Batches[Write, Written]):
+class Upsert(HubSpotBatches[Write, Written]):
     """Besides what every batch knows: which fields were refused, and which rows are known to be new."""
 
     def __init__(self, records: Records) -> None:

@@ -53,7 +53,7 @@ def _view(console: Console, plan: Plan, *, silent: bool) -> View:
 
 def _perform(folder: Path, plan: Plan, view: View) -> tuple[Verdict, str]:
     """The verdict of a whole story, and the contact that has most to tell."""
-    with view, Stage(folder, Setting(seed=plan.seed)) as stage, ThreadPoolExecutor(1, "story") as pool:
+    with view, Stage(folder, Setting(seed=plan.seed, crm=plan.crm)) as stage, ThreadPoolExecutor(1, "story") as pool:
         story = Story(stage, plan)
         playing = pool.submit(story.play)
         try:

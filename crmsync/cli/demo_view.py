@@ -23,7 +23,6 @@ from crmsync.sandbox.watch import Glance
 WIDTH = 78
 BARS = " ▁▂▃▄▅▆▇█"
 SPARKS = 46
-NAMES = ("Kirim", "HubSpot")
 
 
 class View(Protocol):
@@ -63,7 +62,10 @@ class PlainLines:
         self._began = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._say(f"starting Kirim, HubSpot and the daemon on this machine, {self._plan.contacts:,} contacts to come")
+        self._say(
+            f"starting Kirim, {self._plan.title} and the daemon on this machine,"
+            f" {self._plan.contacts:,} contacts to come"
+        )
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -77,8 +79,8 @@ class PlainLines:
         elif now - self._said >= self.EVERY:
             kirim, crm = glance.kirim, glance.crm
             self._say(
-                f"  {kirim.acknowledged + crm.acknowledged:,} events taken, {crm.writes:,} writes to HubSpot and"
-                f" {kirim.writes:,} to Kirim, {_apart(glance)}"
+                f"  {kirim.acknowledged + crm.acknowledged:,} events taken, {crm.writes:,} writes to"
+                f" {story.crm.title} and {kirim.writes:,} to Kirim, {_apart(glance)}"
             )
 
     def _say(self, line: str) -> None:
@@ -93,7 +95,7 @@ class LivePanel:
         self._plan = plan
         self._began = time.monotonic()
         self._spinner = Spinner("dots", style="cyan")
-        self._live = Live(self._frame(Text("starting Kirim, HubSpot and the daemon …")), console=console)
+        self._live = Live(self._frame(Text(f"starting Kirim, {plan.title} and the daemon …")), console=console)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -108,7 +110,7 @@ class LivePanel:
         content = Group(
             self._chapters(story, done=done),
             Text(),
-            _sides(glance),
+            _sides(glance, self._plan.title),
             Text(),
             _sparkline(tuple(story.watch.history), glance),
         )
@@ -153,7 +155,7 @@ def _note(phase: Phase, story: Story) -> Text:
         case Phase.DISORDER:
             return Text(f"{story.late_events:,} old events again" if story.late_events else "")
         case Phase.OUTAGE if story.down:
-            return Text("HubSpot answers 503", style="bold red")
+            return Text(f"{story.crm.title} answers 503", style="bold red")
         case Phase.OUTAGE if story.outage:
             return Text(f"it was {(story.outage[1] - story.outage[0]).total_seconds():.1f} s")
         case Phase.QUIET if story.quiet_at:
@@ -161,10 +163,10 @@ def _note(phase: Phase, story: Story) -> Text:
     return Text()
 
 
-def _sides(glance: Glance) -> Table:
+def _sides(glance: Glance, title: str) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="bold")
     table.add_column("", width=28)
-    for name in NAMES:
+    for name in ("Kirim", title):
         table.add_column(name, justify="right", width=10)
     kirim, crm = glance.kirim, glance.crm
     rows = (
@@ -227,7 +229,7 @@ def _figures(verdict: Verdict) -> Sequence[tuple[str, str, bool | None]]:
     """A figure, what it is, and whether it is good; None where it is neither."""
     v = verdict
     return (
-        (f"{v.contacts:,}", "contacts, each one record in HubSpot", None),
+        (f"{v.contacts:,}", f"contacts, each one record in {v.crm}", None),
         (
             f"{v.fields_agreed:,}",
             f"of {v.fields_compared:,} fields agree, on what their owners said last",
@@ -241,7 +243,7 @@ def _figures(verdict: Verdict) -> Sequence[tuple[str, str, bool | None]]:
         (f"{v.duplicates:,}", "duplicates", not v.duplicates),
         (f"{v.echo_writes:,}", f"echoes among {v.crm_writes + v.kirim_writes:,} writes", not v.echo_writes),
         (f"{v.restored:,}", "values restored to what their owner says", None),
-        (f"{v.crm_calls:,}", f"HubSpot calls ({v.crm_write_calls:,} wrote {v.crm_writes:,} records)", None),
+        (f"{v.crm_calls:,}", f"{v.crm} calls ({v.crm_write_calls:,} wrote {v.crm_writes:,} records)", None),
         (f"{v.kirim_calls:,}", f"Kirim calls ({v.kirim_write_calls:,} wrote)", None),
         (
             _ms(v.p50_ms),

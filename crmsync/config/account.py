@@ -27,13 +27,13 @@ HOLDS = MappingProxyType(
 def mapping_problems(rules: Rules, fields: Sequence[FieldInfo]) -> list[str]:
     """What the account cannot do of what the mapping asks, one sentence for each field."""
     have = {field.name: field for field in fields}
-    found = [_problem(rule, have.get(rule.crm), have.keys()) for rule in rules.fields]
+    found = [_problem(rule, name, have.get(name), have.keys()) for rule in rules.fields for name in rule.right.names]
     return [message for message in found if message]
 
 
-def _problem(rule: FieldRule, field: FieldInfo | None, names: Collection[str]) -> str | None:
+def _problem(rule: FieldRule, name: str, field: FieldInfo | None, names: Collection[str]) -> str | None:
     if field is None:
-        return f"{rule}: the CRM has no field {rule.crm}{did_you_mean(rule.crm, names)}"
+        return f"{rule}: the CRM has no field {name}{did_you_mean(name, names)}"
     if rule.owner is Owner.KIRIM and not field.writable:
         return f"{rule}: Kirim owns it, but the CRM's field is read-only; let the CRM own it, or map another field"
     if field.type not in HOLDS[rule.type]:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from crmsync.core.canonical import canonical, same, text
-from crmsync.core.lens import UNKNOWN, Unknown
+from crmsync.core.lens import UNKNOWN, Assigned, Unknown
 from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
 from crmsync.core.views import NO_TIMES, Times
 from crmsync.model import NOTHING, Fields, Value
@@ -195,7 +195,7 @@ def _steps(rule: FieldRule, rules: Rules, pair: PairView) -> Sequence[Step]:
     if isinstance(kirim, Unknown):
         kirim = base.kirim if base else UNKNOWN
     if isinstance(crm, Unknown):
-        crm = base.crm if base else UNKNOWN
+        crm = base.crm if base else _stranger(rule, pair.crm)
     if isinstance(kirim, Unknown) or isinstance(crm, Unknown):
         return ()
     if base is not None and _untouched(kirim, base.kirim) and _untouched(crm, base.crm):
@@ -226,6 +226,16 @@ def _decreed(rule: FieldRule, rules: Rules, pair: PairView, there: Fields) -> Se
         if isinstance(held, Unknown) or case.form(held) != case.form(value)
     ]
     return steps or (Step(rule, Why.EQUAL, None, value, case.kirim, case.crm),)
+
+
+def _stranger(rule: FieldRule, crm: Fields) -> Value | Unknown:
+    """What a record counts as that belongs to somebody whom Kirim does not know, before anything was agreed.
+
+    Some CRMs give every record an owner: that is nobody's decision, and so no reason for Kirim, where it is Kirim that
+    decides, never to begin.
+    """
+    seen = isinstance(rule.right, Assigned) and all(name in crm for name in rule.right.names)
+    return None if seen and rule.owner is Owner.KIRIM else UNKNOWN
 
 
 def _plainly_filled(value: Value) -> bool:

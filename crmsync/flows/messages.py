@@ -15,7 +15,7 @@ from crmsync import crash
 from crmsync.connector import LogOutcome
 from crmsync.core import messages as core
 from crmsync.core.messages import Logging, Text
-from crmsync.core.retry import ATTEMPTS, FAILURES, wait
+from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
@@ -29,8 +29,8 @@ from crmsync.store.timeline import EndedEntry, Entry
 UNLINKED = "its contact has no record in the CRM yet"
 UNKNOWN = "Kirim knows no contact with its number"
 TICKETLESS = "its conversation has no record in the CRM yet"
-PATIENCE = 8
-"""Looks for the record of a conversation, over some ten seconds, before its messages are logged without it."""
+PATIENCE = timedelta(seconds=10)
+"""How long the record of a conversation is waited for before its messages are logged without it."""
 SOON = timedelta(milliseconds=300)
 """How long an entry waits at first for what it belongs to: mostly both were told of at once."""
 
@@ -175,17 +175,17 @@ def _idle(around: Surroundings, drafts: Sequence[Draft], linked: Linked, rules: 
 
 def _ticketless(around: Surroundings, draft: Draft, linked: Linked) -> bool:
     """Whether the conversation is to have a record, and may get it soon."""
-    mapped = Kind.CONVERSATION in around.connection.rules and draft.entry.failures < PATIENCE
+    mapped = Kind.CONVERSATION in around.connection.rules and around.clock() - draft.entry.first_at < PATIENCE
     return mapped and draft.conversation is not None and draft.conversation not in linked.conversations
 
 
 def _waits(around: Surroundings, draft: Draft, why: str) -> EndedEntry:
-    """Until there is a record to log it at: a moment at first, then less and less often, for about a day."""
+    """Until there is a record to log it at, for about a day: a quarter longer than it has waited already."""
     entry, failures = draft.entry, draft.entry.failures + 1
     doubtful = entry.attempts > 1
     if failures > FAILURES:
         return EndedEntry(entry, entry.crm_id, entry.sent, why, Reason.UNANSWERED, doubtful=doubtful)
-    pause = SOON * failures if failures <= PATIENCE else wait(Retry(why), failures - PATIENCE, around.chance())
+    pause = min(max((around.clock() - entry.first_at) / 4, SOON), LONGEST)
     return EndedEntry(
         entry,
         entry.crm_id,

@@ -59,7 +59,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; a `body` of None sends none."""
+    """An answer; a `body` of None sends none, bytes go as they are."""
 
     status: int
     body: Any = None
@@ -253,8 +253,8 @@ async def _pause(seconds: float, receive: Receive) -> None:
 
 async def _send(reply: Reply, fault: Fault | None, send: Send) -> None:
     trouble = None if fault is None else fault.trouble
-    status, content_type = reply.status, "application/json;charset=utf-8"
-    body = b"" if reply.body is None else orjson.dumps(reply.body)
+    status, content_type = reply.status, reply.headers.get("content-type", "application/json;charset=utf-8")
+    body = reply.body if isinstance(reply.body, bytes) else b"" if reply.body is None else orjson.dumps(reply.body)
     if trouble is Trouble.TRUNCATED:
         body = body[: len(body) // 2]
     elif trouble is Trouble.WRONG_TYPE:

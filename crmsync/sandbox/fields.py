@@ -1,4 +1,5 @@
-"""The fields that the demonstration keeps in step: which meets which, whose it is, and when two spellings agree.
+"""The fields that the demonstration keeps in step: which meets which, whose it is, and when two spellings agree. Their
+names in a CRM are HubSpot's; `crmsync.sandbox.crm` has those of the others.
 
 Deliberately not the product's own comparison (`crmsync.core.canonical`): a judge should not borrow the eyes of the
 judged.
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from crmsync.sandbox.hubspot import HubSpotEmulator
 from crmsync.sandbox.kirim import KirimEmulator
 
 Held = Mapping[str, str | None]
@@ -72,7 +72,6 @@ FIELDS = (
     Field("metadata.city", "city", Side.CRM),
     Field("metadata.title", "jobtitle", Side.CRM),
 )
-BY_CRM_NAME: Mapping[str, Field] = {field.crm: field for field in FIELDS}
 METADATA = "metadata."
 EXTERNAL_ID = "kirim_contact_id"
 
@@ -104,13 +103,3 @@ def in_kirim(kirim: KirimEmulator) -> dict[str, Held]:
             }
             for one in kirim.workspace.contacts.by_id.values()
         }
-
-
-def in_hubspot(hubspot: HubSpotEmulator) -> dict[str, dict[str, Held]]:
-    """What HubSpot holds now: by Kirim id (empty for records without one), then by record id."""
-    found: dict[str, dict[str, Held]] = {}
-    with hubspot.lock:
-        for record in hubspot.contacts.live():
-            held = {field.kirim: field.form(record.properties.get(field.crm)) for field in FIELDS}
-            found.setdefault(record.properties.get(EXTERNAL_ID, ""), {})[str(record.id)] = held
-    return found

@@ -1,4 +1,4 @@
-"""The people of the demonstration: what they type into Kirim and into HubSpot, drawn from a seed.
+"""The people of the demonstration: what they type into Kirim and into the CRM, drawn from a seed.
 
 They change what their side owns, and also what it does not own; they clear fields and respell values. No two of
 them ever type the same value: what is written somewhere can then be told from who wrote it.
@@ -13,15 +13,14 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from crmsync.sandbox.fields import EXTERNAL_ID, METADATA, Side
-from crmsync.sandbox.hubspot import HubSpotEmulator
-from crmsync.sandbox.hubspot.records import Record as HubSpotRecord
+from crmsync.sandbox.crm import Crm, Linked
+from crmsync.sandbox.fields import METADATA, Side
 from crmsync.sandbox.kirim import KirimEmulator
 
 FIRST_NAMES = ("Dewi", "Budi", "Siti", "Agus", "Rina", "Joko", "Putri", "Andi", "Zoë", "José", "Wayan", "Ayu", "Ngọc")
 COMPANIES = ("PT Sumber Makmur", "CV Cahaya Baru", "Toko Kopi Senja", "UD Tani Jaya", "PT Laut Biru", "Batik Kencana")
 CITIES = ("Jakarta", "Bandung", "Surabaya", "Denpasar", "Medan", "Makassar", "Yogyakarta", "Kota Baru")
-METADATA_FIELDS = (("metadata.company", "company"), ("metadata.city", "city"), ("metadata.title", "jobtitle"))
+METADATA_FIELDS = ("metadata.company", "metadata.city", "metadata.title")
 TITLES = ("Manager", "Owner", "Buyer", "Director", "Sales Lead", "Finance")
 
 
@@ -62,10 +61,10 @@ class Pen:
 class KirimPeople:
     """Colleagues who work in Kirim. It owns number and e-mail; the rest is the CRM's."""
 
-    def __init__(self, kirim: KirimEmulator, hubspot: HubSpotEmulator, pen: Pen) -> None:
+    def __init__(self, kirim: KirimEmulator, crm: Crm, pen: Pen) -> None:
         self.deeds: Counter[Deed] = Counter()
         self._kirim = kirim
-        self._hubspot = hubspot
+        self._crm = crm
         self._pen = pen
 
     def add(self) -> str:
@@ -83,7 +82,7 @@ class KirimPeople:
 
     def edit(self, contact_id: str) -> None:
         """One edit. What the CRM owns is only touched where the CRM has a value: else nobody has decided yet."""
-        record = linked(self._hubspot, contact_id)
+        record = self._crm.linked(contact_id)
         if record is None:
             return
         choice = self._pen.random.random()
@@ -107,9 +106,9 @@ class KirimPeople:
             else:
                 self._do(contact_id, Deed.CHANGED, email=self._pen.value("email"))
 
-    def _meddle_with_metadata(self, contact_id: str, record: HubSpotRecord) -> None:
-        field, crm_name = self._pen.random.choice(METADATA_FIELDS)
-        if not record.properties.get(crm_name):
+    def _meddle_with_metadata(self, contact_id: str, record: Linked) -> None:
+        field = self._pen.random.choice(METADATA_FIELDS)
+        if not record.values.get(self._crm.field(field)):
             return
         key = field.removeprefix(METADATA)
         with self._kirim.lock:
@@ -125,62 +124,57 @@ class KirimPeople:
         self.deeds[deed] += 1
 
 
-class HubSpotPeople:
-    """Colleagues who work in HubSpot. It owns name, company, city and title."""
+class CrmPeople:
+    """Colleagues who work in the CRM. It owns name, company, city and title."""
 
-    def __init__(self, kirim: KirimEmulator, hubspot: HubSpotEmulator, pen: Pen) -> None:
+    def __init__(self, kirim: KirimEmulator, crm: Crm, pen: Pen) -> None:
         self.deeds: Counter[Deed] = Counter()
         self._kirim = kirim
-        self._hubspot = hubspot
+        self._crm = crm
         self._pen = pen
 
-    def add(self) -> str:
+    def add(self) -> None:
         """A contact that has nothing to do with Kirim, and is to be left alone."""
-        pen = self._pen
-        return self._hubspot.create_contact(firstname=pen.value("name"), email=pen.value("email"))
+        self._crm.add(self._pen.value("name"), self._pen.value("email"))
 
     def edit(self, contact_id: str) -> None:
         """One edit. E-mails are only touched where Kirim has one: else nobody has decided yet."""
-        record = linked(self._hubspot, contact_id)
+        record = self._crm.linked(contact_id)
         if record is None:
             return
         choice = self._pen.random.random()
         if choice < 0.6:
             self._change_own(record)
         elif choice < 0.7:
-            self._respell(record)
+            self._respell(contact_id, record)
         elif choice < 0.85:
             if self._kirim.workspace.contacts.by_id[contact_id].email:
-                self._do(record, Deed.MEDDLED, email=self._pen.value("email"))
+                self._do(record, Deed.MEDDLED, "email", self._pen.value("email"))
         else:
-            number = "" if self._pen.random.random() < 0.3 else self._pen.value("phone_number")
-            self._do(record, Deed.MEDDLED, phone=number)
+            number = None if self._pen.random.random() < 0.3 else self._pen.value("phone_number")
+            self._do(record, Deed.MEDDLED, "phone_number", number)
 
-    def _change_own(self, record: HubSpotRecord) -> None:
-        field, crm_name = self._pen.random.choice((("name", "firstname"), *METADATA_FIELDS))
-        if crm_name == "jobtitle" and record.properties.get(crm_name) and self._pen.random.random() < 0.4:
-            self._do(record, Deed.CLEARED, jobtitle="")
+    def _change_own(self, record: Linked) -> None:
+        field = self._pen.random.choice(("name", *METADATA_FIELDS))
+        titled = field == "metadata.title" and record.values.get(self._crm.field(field))
+        if titled and self._pen.random.random() < 0.4:
+            self._do(record, Deed.CLEARED, field, None)
         else:
-            self._do(record, Deed.CHANGED, **{crm_name: self._pen.value(field)})
+            self._do(record, Deed.CHANGED, field, self._pen.value(field))
 
-    def _respell(self, record: HubSpotRecord) -> None:
+    def _respell(self, contact_id: str, record: Linked) -> None:
         """A number as people write it at home, a name with an accent made of two characters."""
-        with self._hubspot.lock:
-            phone, name = record.properties.get("phone", ""), record.properties.get("firstname", "")
+        with self._crm.emulator.lock:
+            record = self._crm.linked(contact_id) or record
+            phone, name = (str(record.values.get(self._crm.field(one)) or "") for one in ("phone_number", "name"))
             if phone and self._pen.random.random() < 0.5:
-                self._do(record, Deed.RESPELLED, phone="0" + phone.removeprefix("+62").strip())
+                self._do(record, Deed.RESPELLED, "phone_number", "0" + phone.removeprefix("+62").strip())
             elif name:
-                self._do(record, Deed.RESPELLED, firstname=f" {unicodedata.normalize('NFD', name)}")
+                self._do(record, Deed.RESPELLED, "name", f" {unicodedata.normalize('NFD', name)}")
 
-    def _do(self, record: HubSpotRecord, deed: Deed, **properties: str) -> None:
-        self._hubspot.edit(str(record.id), **properties)
+    def _do(self, record: Linked, deed: Deed, field: str, value: str | None) -> None:
+        self._crm.edit(record.id, **{self._crm.field(field): value})
         self.deeds[deed] += 1
 
 
-People = KirimPeople | HubSpotPeople
-
-
-def linked(hubspot: HubSpotEmulator, contact_id: str) -> HubSpotRecord | None:
-    """The record that stands for a Kirim contact, if HubSpot has one by now."""
-    with hubspot.lock:
-        return hubspot.contacts.find(contact_id, EXTERNAL_ID)
+People = KirimPeople | CrmPeople

@@ -20,9 +20,8 @@ from types import TracebackType
 
 import httpx
 
-from crmsync.sandbox.fields import EXTERNAL_ID, FIELDS
-from crmsync.sandbox.hubspot import Behaviour as HubSpotBehaviour
-from crmsync.sandbox.hubspot import HubSpotEmulator, Respelling
+from crmsync.sandbox.crm import Crm, HubSpotCrm, SalesforceCrm
+from crmsync.sandbox.hubspot import HubSpotEmulator
 from crmsync.sandbox.kirim import Behaviour as KirimBehaviour
 from crmsync.sandbox.kirim import KirimEmulator
 from crmsync.sandbox.kirim import KirimEmulator as _Kirim
@@ -34,7 +33,7 @@ LOG_TAIL = 20
 NUMBER = "106540352242922"
 
 CONFIGURATION = """\
-# Written by `crmsync demo`: one tenant, Kirim and HubSpot emulated on this machine.
+# Written by `crmsync demo`: one tenant, Kirim and {title} emulated on this machine.
 tenant: {tenant}
 timezone: Asia/Jakarta
 region: "ID"
@@ -50,13 +49,10 @@ kirim:
   parallel: 8
 
 connections:
-  hubspot:
+  {crm}:
     start: live
     poll_seconds: {poll}
-    access_token: ${{file:secrets/hubspot-token}}
-    client_secrets:
-      - ${{file:secrets/hubspot-client-secret}}
-    base_url: {hubspot}
+{section}
     contacts:
       fields:
 {fields}
@@ -85,6 +81,7 @@ class Setting:
     poll_seconds: int = 2
     rate: int | None = 190
     search_rate: int | None = 5
+    crm: str = "hubspot"
 
 
 class Stage:
@@ -101,19 +98,15 @@ class Stage:
             behaviour=KirimBehaviour(time_scale=0.1, disable_after=None),
             numbers=((NUMBER, "+62 851-1760-0829"),),
         )
-        self.hubspot = HubSpotEmulator(
-            token=f"pat-eu1-{secrets.token_hex(12)}",
-            seed=setting.seed + 1,
-            behaviour=HubSpotBehaviour(
-                rate_limit=setting.rate,
-                search_rate=setting.search_rate,
-                respelling=Respelling(lowercase_email=True, reformat_phone=True),
-            ),
-            external_id=EXTERNAL_ID,
-            client_secret=secrets.token_urlsafe(24),
-        )
-        self.hubspot.properties.define(EXTERNAL_ID, unique=True)
+        self.crm = _crm(setting)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def hubspot(self) -> HubSpotEmulator:
+        """The emulated HubSpot, where it is HubSpot's turn."""
+        if not isinstance(self.crm, HubSpotCrm):
+            raise RuntimeError(f"the CRM is {self.crm.title}")
+        return self.crm.emulator
 
     @property
     def configuration(self) -> Path:
@@ -139,9 +132,9 @@ class Stage:
     def __enter__(self) -> Stage:
         try:
             self.kirim.start()
-            self.hubspot.start()
+            self.crm.emulator.start()
             subscription = self.kirim.subscribe(self.hook("kirim"), ("contact.created", "contact.updated"))
-            self.hubspot.configure_webhooks(self.hook("hubspot"))
+            self.crm.listen(self.hook(self.crm.name))
             self._write_configuration(subscription.secret)
             self._start_daemon()
         except BaseException:
@@ -165,7 +158,7 @@ class Stage:
                 process.kill()
                 process.wait()
         self.kirim.stop()
-        self.hubspot.stop()
+        self.crm.emulator.stop()
 
     def check(self) -> None:
         """Raises `StageFailed` if the daemon ended."""
@@ -183,25 +176,27 @@ class Stage:
         kept = {
             "kirim-api-key": self.kirim.key,
             "kirim-webhook-secret": webhook_secret,
-            "hubspot-token": self.hubspot.token,
-            "hubspot-client-secret": self.hubspot.webhooks.secret,
+            **self.crm.secrets(),
         }
         (self.folder / "secrets").mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, secret in kept.items():
             place = self.folder / "secrets" / name
             place.touch(mode=0o600)
             place.write_text(secret)
-        targets = (url.removeprefix("http://") for url in (self.kirim.url, self.hubspot.url))
+        references = {name: f"${{file:secrets/{name}}}" for name in self.crm.secrets()}
+        targets = (url.removeprefix("http://") for url in (self.kirim.url, self.crm.emulator.url))
         fields = (
             f"        {field.kirim}: {{ crm: {field.crm}, owner: {field.owner}, type: {field.type} }}"
-            for field in FIELDS
+            for field in self.crm.fields
         )
         self.configuration.write_text(
             CONFIGURATION.format(
                 tenant=TENANT,
                 number=NUMBER,
                 kirim=self.kirim.url,
-                hubspot=self.hubspot.url,
+                title=self.crm.title,
+                crm=self.crm.name,
+                section="\n".join(f"    {line}" for line in self.crm.section(references)),
                 poll=self.setting.poll_seconds,
                 fields="\n".join(fields),
                 folder=self.folder,
@@ -236,6 +231,12 @@ class Stage:
                     pass
                 time.sleep(0.05)
         raise StageFailed(f"the daemon was not ready within {START_SECONDS:g} seconds", self.log_tail())
+
+
+def _crm(setting: Setting) -> Crm:
+    if setting.crm == SalesforceCrm.name:
+        return SalesforceCrm.made(setting.seed + 1)
+    return HubSpotCrm.made(setting.seed + 1, setting.rate, setting.search_rate)
 
 
 def _free_port() -> int:

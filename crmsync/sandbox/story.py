@@ -16,8 +16,9 @@ from datetime import datetime
 from enum import StrEnum
 from random import Random
 
+from crmsync.sandbox.crm import CRMS
 from crmsync.sandbox.emulator import wall_clock
-from crmsync.sandbox.people import Deed, HubSpotPeople, KirimPeople, Pen, People
+from crmsync.sandbox.people import CrmPeople, Deed, KirimPeople, Pen, People
 from crmsync.sandbox.stage import Stage
 from crmsync.sandbox.verdict import Circumstances, Verdict, judge
 from crmsync.sandbox.watch import Watch
@@ -49,6 +50,12 @@ class Plan:
     contacts: int = 200
     seconds: float = 15.0
     seed: int = 1
+    crm: str = "hubspot"
+
+    @property
+    def title(self) -> str:
+        """The CRM's name for people."""
+        return CRMS[self.crm].title
 
     @property
     def strangers(self) -> int:
@@ -80,8 +87,9 @@ class Story:
         self.ended = False
         self.quiet_at: datetime | None = None
         self.late_events = 0
-        self.kirim_people = KirimPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 0))
-        self.hubspot_people = HubSpotPeople(stage.kirim, stage.hubspot, Pen(plan.seed, 1))
+        self.crm = stage.crm
+        self.kirim_people = KirimPeople(stage.kirim, stage.crm, Pen(plan.seed, 0))
+        self.crm_people = CrmPeople(stage.kirim, stage.crm, Pen(plan.seed, 1))
         self._stage = stage
         self._random = Random(plan.seed)
         self._contacts: list[str] = []
@@ -99,7 +107,7 @@ class Story:
 
     def deeds(self, deed: Deed) -> int:
         """How often people of either side did this."""
-        return self.kirim_people.deeds[deed] + self.hubspot_people.deeds[deed]
+        return self.kirim_people.deeds[deed] + self.crm_people.deeds[deed]
 
     def give_up(self) -> None:
         """Ends the story as soon as possible."""
@@ -124,7 +132,7 @@ class Story:
         """What came of it; to be asked after the end."""
         respelled = self.deeds(Deed.RESPELLED)
         around = Circumstances(self.outage, self.quiet_at, self.settled, respelled, self.watch.peak)
-        return judge(self._stage.kirim, self._stage.hubspot, around)
+        return judge(self._stage.kirim, self.crm, around)
 
     def busiest(self) -> str:
         """The contact that people in Kirim worked on most: the one whose history is worth reading."""
@@ -135,7 +143,7 @@ class Story:
 
     def _arrive(self, seconds: float) -> None:
         for _ in range(self.plan.strangers):
-            self.hubspot_people.add()
+            self.crm_people.add()
         self._add(self.plan.contacts - self.plan.contacts // 10, seconds)
 
     def _edit(self, seconds: float) -> None:
@@ -143,28 +151,28 @@ class Story:
 
     def _disorder(self, seconds: float) -> None:
         """Both platforms repeat events and hold some back; some of yesterday's come once more at the end."""
-        kirim, hubspot = self._stage.kirim.behaviour, self._stage.hubspot.behaviour
+        kirim = self._stage.kirim.behaviour
         kirim.duplicates, kirim.disorder, kirim.disorder_seconds = 0.5, 0.4, 0.4
-        hubspot.webhook_duplicates, hubspot.webhook_disorder = 0.5, 0.5
+        self.crm.disorder(0.5)
         self._work(seconds * 0.8)
         self._repeat_old_events()
         self._work(seconds * 0.2)
-        kirim.duplicates = kirim.disorder = hubspot.webhook_duplicates = hubspot.webhook_disorder = 0.0
+        kirim.duplicates = kirim.disorder = 0.0
+        self.crm.disorder(0.0)
 
     def _fail(self, seconds: float) -> None:
         """The CRM answers nobody and tells nothing: what is edited there meanwhile can only be found by asking."""
-        hubspot = self._stage.hubspot
-        address = hubspot.webhooks.url
+        faults = self.crm.emulator.faults
         began = wall_clock()
-        hubspot.faults.outage("503")
-        hubspot.configure_webhooks(None)
+        faults.outage("503")
+        address = self.crm.listen(None)
         self.down = True
         with ThreadPoolExecutor(1, "newcomers") as pool:
             newcomers = pool.submit(self._add, self.plan.contacts // 10, seconds * OUTAGE_SHARE)
             self._work(seconds * OUTAGE_SHARE)
             newcomers.result()
-        hubspot.configure_webhooks(address)
-        hubspot.faults.recover()
+        self.crm.listen(address)
+        faults.recover()
         self.down = False
         self.outage = (began, wall_clock())
         self._ended.wait(seconds * (1 - OUTAGE_SHARE))
@@ -199,7 +207,7 @@ class Story:
     def _work(self, seconds: float) -> None:
         """People of both sides edit, each at their own pace, at the same time."""
         with ThreadPoolExecutor(1, "people") as pool:
-            colleagues = pool.submit(self._edit_some, self.hubspot_people, seconds)
+            colleagues = pool.submit(self._edit_some, self.crm_people, seconds)
             self._edit_some(self.kirim_people, seconds)
             colleagues.result()
 
@@ -221,10 +229,10 @@ class Story:
         self.late_events += len(chosen)
 
     def _effects(self) -> tuple[int, int]:
-        return len(self._stage.kirim.ledger), len(self._stage.hubspot.ledger)
+        return len(self._stage.kirim.ledger), len(self.crm.emulator.ledger)
 
     def _idle(self) -> bool:
-        return self._stage.kirim.idle() and self._stage.hubspot.outbox.pending == 0
+        return self._stage.kirim.idle() and self.crm.pending == 0
 
 
 class _Pace:

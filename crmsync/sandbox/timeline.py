@@ -12,8 +12,8 @@ from heapq import merge
 from itertools import pairwise
 from typing import Any
 
-from crmsync.sandbox.fields import BY_CRM_NAME, FIELDS, METADATA, Field, Side, in_hubspot, kirim_values
-from crmsync.sandbox.hubspot import HubSpotEmulator
+from crmsync.sandbox.crm import Crm
+from crmsync.sandbox.fields import FIELDS, METADATA, Field, Side, kirim_values
 from crmsync.sandbox.kirim import KirimEmulator
 from crmsync.sandbox.ledger import Effect
 
@@ -86,7 +86,7 @@ class Trail:
         decided = self.decided()
         arrived = [(self._place(move), move.at) for move in self.moves if not move.human and not self._owners(move)]
         for place, edit in enumerate(decided):
-            if not edit.human or (edit.born and self.rule is not FIELDS[0]):
+            if not edit.human or (edit.born and self.rule.kirim != FIELDS[0].kirim):
                 continue
             reached = [at for there, at in arrived if there is not None and there >= place and at >= edit.at]
             if reached:
@@ -117,14 +117,14 @@ class Timeline:
     _held: dict[tuple[Side, str, str], str | None] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, kirim: KirimEmulator, hubspot: HubSpotEmulator) -> Timeline:
+    def read(cls, kirim: KirimEmulator, crm: Crm) -> Timeline:
         """Plays back both platforms' ledgers."""
         line = cls()
-        ids = {record: id for id, records in in_hubspot(hubspot).items() if id for record in records}
+        ids = {record: id for id, records in crm.held().items() if id for record in records}
         for effect, human in _in_order(kirim.human, kirim.ledger):
             line._play_kirim(effect, human)
-        for effect, human in _in_order(hubspot.human, hubspot.ledger):
-            line._play_hubspot(effect, human, ids)
+        for effect, human in _in_order(crm.human, crm.emulator.ledger):
+            line._play_crm(effect, human, ids, crm.by_name)
         for trail in line.trails.values():
             trail.moves.sort(key=lambda move: move.at)
         return line
@@ -145,12 +145,12 @@ class Timeline:
             if not values or (beside and not beside & moved):
                 self.idle.append((effect, ""))
 
-    def _play_hubspot(self, effect: Effect, human: bool, ids: Mapping[str, str]) -> None:
+    def _play_crm(self, effect: Effect, human: bool, ids: Mapping[str, str], by_name: Mapping[str, Field]) -> None:
         id = ids.get(effect.record_id)
         if id is None:
             self.strange += [] if human else [effect]
             return
-        values = {BY_CRM_NAME[name]: value for name, value in effect.fields.items() if name in BY_CRM_NAME}
+        values = {by_name[name]: value for name, value in effect.fields.items() if name in by_name}
         moved = {one for one, value in values.items() if self._move(effect, Side.CRM, id, one, value, human)}
         if not human:
             self.idle += [(effect, one.kirim) for one in values if one not in moved]

@@ -14,15 +14,15 @@ from typing import Any
 
 import orjson
 
-from crmsync.sandbox.fields import BY_CRM_NAME, FIELDS, Side, in_hubspot, in_kirim, kirim_values
-from crmsync.sandbox.hubspot import HubSpotEmulator
+from crmsync.sandbox.crm import Crm
+from crmsync.sandbox.fields import FIELDS, Side, in_kirim, kirim_values
 from crmsync.sandbox.kirim import KirimEmulator
 from crmsync.sandbox.ledger import Effect
 from crmsync.sandbox.timeline import Crossing, Key, Timeline
 
 Window = tuple[datetime, datetime]
 MOST_FINDINGS = 10
-READING = ("/batch/read", "/search")
+READING = ("/batch/read", "/search", "/oauth2/token")
 """How the CRM's calls end that are sent with POST and change nothing."""
 
 
@@ -30,6 +30,8 @@ READING = ("/batch/read", "/search")
 class Verdict:
     """What came of a story."""
 
+    crm: str
+    """The CRM's name."""
     contacts: int
     """Contacts in Kirim, each of which has to be one record in the CRM."""
     fields_compared: int
@@ -119,19 +121,19 @@ class Circumstances:
     peak_lag: float
 
 
-def judge(kirim: KirimEmulator, hubspot: HubSpotEmulator, around: Circumstances) -> Verdict:
+def judge(kirim: KirimEmulator, crm: Crm, around: Circumstances) -> Verdict:
     """Compares everything with everything."""
-    return _Judge(kirim, hubspot, around).verdict()
+    return _Judge(kirim, crm, around).verdict()
 
 
 class _Judge:
-    def __init__(self, kirim: KirimEmulator, hubspot: HubSpotEmulator, around: Circumstances) -> None:
+    def __init__(self, kirim: KirimEmulator, crm: Crm, around: Circumstances) -> None:
         self.kirim = kirim
-        self.hubspot = hubspot
+        self.crm = crm
         self.around = around
         self.here = in_kirim(kirim)
-        self.there = in_hubspot(hubspot)
-        self.line = Timeline.read(kirim, hubspot)
+        self.there = crm.held()
+        self.line = Timeline.read(kirim, crm)
         self.agreed = {(id, field.kirim) for id in self.here for field in FIELDS if self._agrees(id, (id, field.kirim))}
 
     def verdict(self) -> Verdict:
@@ -141,6 +143,7 @@ class _Judge:
         measured = [one for one in crossings if not _led_through(one, outage)]
         late = self._after_quiet()
         return Verdict(
+            crm=self.crm.title,
             contacts=len(self.here),
             fields_compared=len(self.here) * len(FIELDS),
             fields_agreed=len(self.agreed),
@@ -151,13 +154,13 @@ class _Judge:
             duplicates=self._duplicates(),
             echo_writes=self._echoes() + late,
             writes_after_quiet=late,
-            crm_calls=self.hubspot.calls.total(),
-            crm_write_calls=write_calls(self.hubspot.calls),
+            crm_calls=self.crm.emulator.calls.total(),
+            crm_write_calls=write_calls(self.crm.emulator.calls),
             kirim_calls=self.kirim.calls.total(),
             kirim_write_calls=write_calls(self.kirim.calls),
             edits_kirim=len(self.kirim.human),
-            edits_crm=len(self.hubspot.human),
-            crm_writes=len(self.hubspot.ledger),
+            edits_crm=len(self.crm.human),
+            crm_writes=len(self.crm.emulator.ledger),
             kirim_writes=len(self.kirim.ledger),
             restored=sum(trail.restored() for trail in self.line.trails.values()),
             respelled=around.respelled,
@@ -195,18 +198,18 @@ class _Judge:
         """Every acknowledged event, and the fields it spoke of."""
         return {one.event_id: set(_fields_told(orjson.loads(one.body)["data"])) for one in self.kirim.acknowledged}
 
-    def _told_by_crm(self) -> Mapping[int, set[Key]]:
+    def _told_by_crm(self) -> Mapping[object, set[Key]]:
         """The same of the CRM. Events of records that no Kirim contact stands behind speak of nothing."""
         ids = {record: id for id, records in self.there.items() if id for record in records}
-        told: dict[int, set[Key]] = {}
-        for one in self.hubspot.acknowledged:
-            id, field = ids.get(str(one.event["objectId"])), BY_CRM_NAME.get(one.event.get("propertyName", ""))
-            told[one.event["eventId"]] = {(id, field.kirim)} if id and field else set()
+        told: dict[object, set[Key]] = {}
+        for event, (record, name) in self.crm.told().items():
+            id, field = ids.get(record), self.crm.by_name.get(name)
+            told[event] = {(id, field.kirim)} if id and field else set()
         return told
 
     def _duplicates(self) -> int:
         twice = sum(len(records) - 1 for id, records in self.there.items() if id)
-        by_hand = {effect.record_id for effect in self.hubspot.human.effects("create")}
+        by_hand = {effect.record_id for effect in self.crm.human.effects("create")}
         unpaired = {record for id, records in self.there.items() if id not in self.here for record in records}
         return twice + len(unpaired - by_hand) + len(self.kirim.ledger.effects("create"))
 
@@ -216,7 +219,7 @@ class _Judge:
 
     def _after_quiet(self) -> int:
         at = self.around.quiet_at
-        ledgers = (self.kirim.ledger, self.hubspot.ledger)
+        ledgers = (self.kirim.ledger, self.crm.emulator.ledger)
         return sum(effect.at > at for ledger in ledgers for effect in ledger) if at else 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from crmsync.sandbox.fields import FIELDS, Side, in_hubspot, in_kirim
+from crmsync.sandbox.fields import FIELDS, Held, Side, in_kirim
 from crmsync.sandbox.stage import Stage
 
 
@@ -56,18 +56,19 @@ class Watch:
             return self._look(self._clock())
 
     def _look(self, now: datetime) -> Glance:
-        apart = set(self._apart())
+        held = self._stage.crm.held()
+        apart = set(self._apart(held))
         self._since = {key: self._since.get(key, now) for key in apart}
         lag = (now - min(self._since.values(), default=now)).total_seconds()
         self.peak = max(self.peak, lag)
         self.history.append(len(apart))
-        return Glance(self._kirim(), self._crm(), len(apart), lag)
+        return Glance(self._kirim(), self._crm(sum(map(len, held.values()))), len(apart), lag)
 
-    def _apart(self) -> list[tuple[str, str]]:
-        kirim, hubspot = in_kirim(self._stage.kirim), in_hubspot(self._stage.hubspot)
+    def _apart(self, crm: Mapping[str, Mapping[str, Held]]) -> list[tuple[str, str]]:
+        kirim = in_kirim(self._stage.kirim)
         found = []
         for id, held in kirim.items():
-            records = hubspot.get(id)
+            records = crm.get(id)
             if not records:
                 found.append((id, ""))
                 continue
@@ -86,13 +87,13 @@ class Watch:
             kirim.calls.total(),
         )
 
-    def _crm(self) -> SideCounts:
-        hubspot = self._stage.hubspot
+    def _crm(self, records: int) -> SideCounts:
+        crm = self._stage.crm
         return SideCounts(
-            len(hubspot.contacts.by_id),
-            len(hubspot.human),
-            len(hubspot.webhooks.acknowledged),
-            hubspot.outbox.pending,
-            len(hubspot.ledger),
-            hubspot.calls.total(),
+            records,
+            len(crm.human),
+            len(crm.told()),
+            crm.pending,
+            len(crm.emulator.ledger),
+            crm.emulator.calls.total(),
         )

@@ -37,6 +37,7 @@ class Entry:
     sent: str
     attempts: int
     failures: int
+    first_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ def take(connection: Connection, tenant: str, name: str, limit: int, now: dateti
             row.sent,
             row.attempts + 1,
             row.failures,
+            row.first_at,
         )
         for row in rows
     ]

@@ -51,6 +51,8 @@ class Sample:
     conversation: Fields | None = None
     """What a new conversation is made with, a free text first; where contacts are the sample and conversations too
     can be created."""
+    contacts: int | None = None
+    """How many contacts a conversation can belong to; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from crmsync.core.decide import Agreed, Decision, Noted, PairView, Side, Step, Why, decide, settle
+from crmsync.core.lens import Assigned, Plain
 from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
 from crmsync.model import FieldType, Kind, Value
 
@@ -322,3 +323,21 @@ def test_a_set_is_the_same_in_any_order() -> None:
     assert decide(labels, PairView({"labels": ("a", "b")}, {"tags": ("b", "a", "a")})).quiet
     assert decide(labels, PairView({"labels": ()}, {"tags": None})).quiet
     assert decide(labels, PairView({"labels": ("a",)}, {"tags": ("a", "b")})).writes(Side.CRM) == {"tags": ("a",)}
+
+
+@pytest.mark.parametrize(
+    ("owner", "kirim", "expected"),
+    [
+        (K, "usr_1", (Why.OWNER_AT_FIRST_SIGHT, Side.CRM, "usr_1")),
+        (K, None, (Why.EQUAL, None, None)),
+        (C, "usr_1", None),
+    ],
+)
+def test_a_record_that_a_stranger_owns_from_the_start_is_kirims_to_give_away(
+    owner: Owner, kirim: Value, expected: object
+) -> None:
+    lens = Assigned(Plain("fullname"), {"usr_1": "005A"})
+    rule = FieldRule("name", "fullname", owner, crm_lens=lens)
+
+    assert told(decide(rules(rule), pair(kirim, "005Z"))) == expected
+    assert told(decide(rules(rule), pair(kirim, ABSENT))) is None

@@ -238,3 +238,20 @@ def test_where_nobody_logs_messages_end_as_not_mapped(database: Database) -> Non
 
     assert timeline(home, contact) == []
     assert letters(home) == []
+
+
+def test_however_long_a_message_waited_it_follows_soon_after_the_record_of_its_contact(home: Household) -> None:
+    contact = home.add(name="Ana", phone=PHONE)
+    home.say(told("08:00", contact_id=contact))
+    home.observe("kirim")
+    for _ in range(60):  # a minute in which nothing else gets done
+        later(home, 1)
+        home.log()
+    home.sync()
+    home.arrive_all()
+    home.observe("kirim")
+    home.sync()
+    later(home, 16)
+    home.log()
+
+    assert len(timeline(home, contact)) == 1

@@ -17,7 +17,8 @@ import pytest
 
 from crmsync.core.canonical import same
 from crmsync.model import FieldType
-from crmsync.sandbox.fields import EXTERNAL_ID, FIELDS, Side, in_hubspot, in_kirim, plain_phone
+from crmsync.sandbox.crm import HubSpotCrm
+from crmsync.sandbox.fields import EXTERNAL_ID, FIELDS, Side, in_kirim, plain_phone
 from crmsync.sandbox.hubspot import HubSpotEmulator
 from crmsync.sandbox.hubspot.records import Source
 from crmsync.sandbox.kirim import KirimEmulator
@@ -53,11 +54,13 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_prints_one_json_object_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    ended = run(tmp_path, "--json")
+@pytest.mark.parametrize(("crm", "name"), [("hubspot", "HubSpot"), ("salesforce", "Salesforce")])
+def test_the_demo_prints_one_json_object_and_leaves_nothing_behind(tmp_path: Path, crm: str, name: str) -> None:
+    ended = run(tmp_path, "--json", "--crm", crm)
 
     told = json.loads(ended.stdout)
     assert told.keys() >= REQUIRED
+    assert told["crm"] == name
     assert (ended.returncode, told["findings"]) == (0, [])
     assert told["contacts"] == 20
     assert told["fields_agreed"] == told["fields_compared"] == 20 * len(FIELDS)
@@ -149,7 +152,7 @@ class World:
         self.kirim.ledger.append(Effect(self.clock(), "update", "contact", self.id, None, fields, tuple(fields)))
 
     def verdict(self, *, settled: bool = True, quiet_at: datetime | None = None) -> Verdict:
-        return judge(self.kirim, self.hubspot, Circumstances(None, quiet_at, settled, 0, 0.0))
+        return judge(self.kirim, HubSpotCrm(self.hubspot), Circumstances(None, quiet_at, settled, 0, 0.0))
 
 
 @pytest.fixture
@@ -296,7 +299,7 @@ def test_a_timeline_tells_people_from_the_daemon(world: World) -> None:
     world.kirim.edit_contact(world.id, email=None)
     world.sync_writes_hubspot(email="")
 
-    trail = Timeline.read(world.kirim, world.hubspot).trails[world.id, "email"]
+    trail = Timeline.read(world.kirim, HubSpotCrm(world.hubspot)).trails[world.id, "email"]
 
     assert [(move.side, move.human, move.value) for move in trail.moves] == [
         (Side.KIRIM, True, "dewi@example.com"),
@@ -304,7 +307,7 @@ def test_a_timeline_tells_people_from_the_daemon(world: World) -> None:
         (Side.KIRIM, True, None),
         (Side.CRM, False, None),
     ]
-    assert in_hubspot(world.hubspot)[world.id][world.record]["email"] is None
+    assert HubSpotCrm(world.hubspot).held()[world.id][world.record]["email"] is None
 
 
 def test_percentiles_are_values_that_occurred() -> None:

@@ -12,7 +12,18 @@ import pytest
 from crmsync.connector import Connector, LogOutcome
 from crmsync.errors import ConnectorError, Reject, Retry
 from crmsync.model import Activity, ActivityKind, Can, Direction, Kind, Logged, MessageStatus, Write
-from crmsync.testing.checks.base import TEXTS, Checks, arranged, declared, key, needs, populate, write, written
+from crmsync.testing.checks.base import (
+    TEXTS,
+    Checks,
+    arranged,
+    conversation_of,
+    declared,
+    key,
+    needs,
+    populate,
+    write,
+    written,
+)
 from crmsync.testing.fake import FakeCrm, Trouble, WithTimelines
 
 NOBODY = "987654321"
@@ -55,7 +66,7 @@ class Timelines(Checks):
         if Kind.CONVERSATION not in connector.kinds:
             pytest.skip(f"{connector.name} keeps no {Kind.CONVERSATION}")
         needs(connector, Can.CREATE)
-        fields = declared(fake.sample.conversation, "fields of a new conversation")
+        fields = declared(conversation_of(fake), "fields of a new conversation")
         (contact,) = populate(fake, 1)
         made = written(write(connector, Kind.CONVERSATION, Write(key(1, Kind.CONVERSATION), fields))).record
         conversation = made.id if made else ""
