@@ -202,7 +202,7 @@ MUTANTS = (
         "what is not known is empty",
         "C7",
         "crmsync/core/decide.py",
-        "        crm = base.crm if base else UNKNOWN\n",
+        "        crm = base.crm if base else _stranger(rule, pair.crm)\n",
         "        crm = None\n",
         ("tests/core/test_decide_properties.py::test_nothing_is_cleared_without_a_base_and_nothing_by_what_is_absent",),
     ),
