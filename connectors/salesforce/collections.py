@@ -16,7 +16,7 @@ from connectors.salesforce.schema import Schema
 from connectors.salesforce.values import Row
 from connectors.salesforce.wire import Wire
 from crmsync.connecting.batches import Batches
-from crmsync.errors import ConnectorError, Reject, Retry
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 
 Entry = TypeVar("Entry")
 Done = TypeVar("Done")
@@ -86,8 +86,11 @@ class Collections(Batches[Entry, Done]):
                 continue
             complaint = Complaint.read(result.get("errors"))
             found[self.name(entry)] = self._error(entry, complaint)
-            if self._amended(entry, row, complaint):
-                again.append(entry)
+            try:
+                if self._amended(entry, row, complaint):
+                    again.append(entry)
+            except (Suspend, Retry) as trouble:  # of this row alone: what became of the others is known
+                found[self.name(entry)] = self.stop(trouble)
         found.update(self.settled(again))
         return [found[self.name(entry)] for entry in entries]
 

@@ -22,7 +22,6 @@ class Upsert(Collections[Write, Written]):
 
     def __init__(self, records: Records, contacts: Records, settings: SalesforceSettings) -> None:
         headers = {"Sforce-Duplicate-Rule-Header": f"allowSave={str(settings.allow_duplicates).lower()}"}
-        headers["Sforce-Duplicate-Rule-Header"] += ", includeRecordDetails=true"
         if not settings.assignment_rules:
             headers["Sforce-Auto-Assign"] = "FALSE"
         super().__init__(records.wire, records.schema, records.of, records.key, headers)

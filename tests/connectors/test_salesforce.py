@@ -68,7 +68,7 @@ def test_a_session_that_ended_is_renewed_and_the_request_sent_again_with_its_hea
 
     assert isinstance(outcome, Written)
     (sent,) = (each.call for each in seen if each.call.method == "PATCH" and each.reply and each.reply.status == 200)
-    assert "includeRecordDetails" in sent.headers["sforce-duplicate-rule-header"]
+    assert sent.headers["sforce-duplicate-rule-header"] == "allowSave=false"
     assert org.tokens.granted == 2
 
 
@@ -391,6 +391,26 @@ def test_a_lookup_to_a_merged_contact_goes_to_its_survivor_and_one_to_nowhere_is
     assert moved.record.fields[CONTACT_LINK] == (ana,)
     assert isinstance(lost, Written)
     assert dict(lost.refused) == {CONTACT_LINK: "INVALID_CROSS_REFERENCE_KEY"}
+
+
+def test_what_was_written_stays_written_where_a_survivor_cannot_be_looked_up(
+    org: SalesforceEmulator, salesforce: Salesforce
+) -> None:
+    ana, eva = (org.create("Contact", LastName=name) for name in ("Ana", "Eva"))
+    org.merge(ana, eva)
+    salesforce.fields(CASE)
+    org.faults.fail_next(1, "503", "/data/query")
+    good, waits = salesforce.upsert(
+        CASE,
+        [
+            Write("cnv_1", {"Subject": "S", "OwnerId": org.person}),
+            Write("cnv_2", {"Subject": "T", CONTACT_LINK: (eva,)}),
+        ],
+    )
+
+    assert isinstance(good, Written)
+    assert isinstance(waits, Retry)
+    assert (len(org.by_external_id("cnv_1", "Case")), org.by_external_id("cnv_2", "Case")) == (1, [])
 
 
 def test_an_owner_who_left_costs_that_field(org: SalesforceEmulator, salesforce: Salesforce) -> None:
