@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
 import random
 import signal
@@ -31,7 +32,7 @@ from crmsync.core.mapping import Rules
 from crmsync.core.messages import Log
 from crmsync.core.schedules import SWEEP, Schedules
 from crmsync.daemon.alerts import Alerts, Hook
-from crmsync.daemon.budgets import TokenBudget
+from crmsync.daemon.budgets import Shared, TokenBudget
 from crmsync.daemon.engine import LocalEngine
 from crmsync.daemon.health import Health
 from crmsync.daemon.running import BEGINS, Running
@@ -119,9 +120,14 @@ def sqlite_folder(configuration: Configuration) -> Path | None:
 
 
 class Builder:
-    """Makes endpoints out of configuration, each with a budget of its own."""
+    """Makes endpoints out of configuration, with a budget for each credential: those that use the same share it.
 
-    def __init__(self, configuration: Configuration) -> None:
+    With a database, which must be one to write to, every process that uses it draws from the same budgets.
+    """
+
+    def __init__(self, configuration: Configuration, database: Database | None = None) -> None:
+        self._database = database
+        self._by_credential: dict[str, tuple[TokenBudget, Shared | None]] = {}
         self._daemon = configuration.daemon
         self._reach = reach(configuration)
         self.budgets: dict[tuple[str, str], TokenBudget] = {}
@@ -156,6 +162,25 @@ class Builder:
         }
         return Tenant(tenant.id, self.kirim(tenant), connections, tenant.retention)
 
+    def _budget(
+        self,
+        name: str,
+        kind: type[Connector[Any]],
+        settings: ConnectorSettings,
+        limits: Mapping[str, Rate],
+        fixed: frozenset[str],
+    ) -> TokenBudget:
+        """The budget of a credential, made for the first that uses it."""
+        digest = credential(name, kind, settings)
+        if digest not in self._by_credential:
+            shared = Shared(self._database, digest) if self._database else None
+            clock = time.time if shared else time.monotonic
+            self._by_credential[digest] = TokenBudget(limits, clock, time.sleep, fixed, shared), shared
+        budget, ledger = self._by_credential[digest]
+        if ledger is not None:
+            ledger.users[name] = kind.batch_size
+        return budget
+
     def _around(
         self,
         tenant: TenantConfig,
@@ -168,10 +193,17 @@ class Builder:
         documented = {"": kind.rate, **kind.buckets}
         limits = settings.limits(documented)
         fixed = frozenset(name for name, rate in limits.items() if documented.get(name) != rate)
-        budget = self.budgets.setdefault((tenant.id, endpoint), TokenBudget(limits, time.monotonic, time.sleep, fixed))
+        budget = self._budget(f"{tenant.id}/{endpoint}", kind, settings, limits, fixed)
+        self.budgets[tenant.id, endpoint] = budget
         public = (self._daemon.public_url or f"http://{self._daemon.listen}").rstrip("/")
         url = f"{public}/hooks/{tenant.id}/{endpoint}"
         return Surroundings(tenant.id, endpoint, url, budget, wanted, activities=activities, reach=self._reach)
+
+
+def credential(name: str, kind: type[Connector[Any]], settings: ConnectorSettings) -> str:
+    """What tells a credential from others, and does not tell it."""
+    parts = [kind.name, *(settings.credential() or [name])]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def reach(configuration: Configuration) -> Reach:
@@ -253,10 +285,10 @@ class Daemon:
         """
         stopping = asyncio.Event()
         _on_signals(stopping)
-        builder = Builder(self.configuration)
         with ExitStack() as closing:
             database = open_database(self.configuration, exclusive=True)
             closing.callback(database.close)
+            builder = Builder(self.configuration, database)
             tenants = {each.id: builder.tenant(each) for each in self.configuration.tenants}
             closing.callback(lambda: close_endpoints(tenants.values()))
             _manage_labels(database, tenants.values())
@@ -405,10 +437,10 @@ class Alone:
 @contextmanager
 def alone(configuration: Configuration, chosen: TenantConfig) -> Iterator[Alone]:
     """Works off what is due for one tenant, as long as nobody else does; on PostgreSQL another node may."""
-    builder = Builder(configuration)
     with ExitStack() as closing:
         database = open_database(configuration, exclusive=True)
         closing.callback(database.close)
+        builder = Builder(configuration, database)
         tenant = builder.tenant(chosen)
         closing.callback(lambda: close_endpoints([tenant]))
         hold = database.hold("worker")

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled, Unsupported
 from crmsync.http import Budget, wall_clock
@@ -56,6 +56,14 @@ class ConnectorSettings(BaseModel):
     def limits(self, documented: Mapping[str, Rate]) -> Mapping[str, Rate]:
         """The request limits to keep to, by bucket, where the settings say other than the documentation."""
         return documented
+
+    def credential(self) -> Sequence[str]:
+        """What the platform counts requests by: connections of which this is the same share one budget.
+
+        By default every secret that stands by itself, and where it is sent. Empty: nobody else can have the same.
+        """
+        secrets = [value.get_secret_value() for value in dict(self).values() if isinstance(value, SecretStr)]
+        return (*secrets, str(getattr(self, "base_url", ""))) if secrets else ()
 
 
 @dataclass(frozen=True, slots=True)

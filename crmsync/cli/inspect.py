@@ -142,6 +142,7 @@ def _show_status(console: Console, told: dict[str, Any], configuration: Configur
         "no contact has been seen yet",
     )
     console.print(f"[dim]received, → CRM and → Kirim (fields written): in the last {minutes} minutes[/dim]")
+    _show_quotas(console, told["quotas"])
     _show_schedules(console, told["schedules"])
     for subscription in told["subscriptions"]:
         _show_subscription(console, subscription)
@@ -211,6 +212,25 @@ def _show_doubts(console: Console, told: dict[str, Any]) -> None:
     if configuration.get("needs_restart"):
         keys = ", ".join(configuration["needs_restart"])
         console.print(f"[yellow]needs a restart[/yellow]  {escape(keys)}")
+
+
+def _show_quotas(console: Console, told: Sequence[dict[str, Any]]) -> None:
+    """What is used of each limit, by whom, and until when what is due will be done."""
+    rows = [
+        [
+            ", ".join(each["endpoints"]),
+            each["bucket"] or "all",
+            f"{each['requests']:,} in {each['seconds']:g} s",
+            f"{each['used']:.0%}",
+            f"{each['left']:.0%}",
+            ", ".join(f"{name} {rate:.1f}/s" for name, rate in each["by_class"].items() if rate >= 0.05),
+            f"held until {each['held_until']}" if each["held_until"] else _seconds(each["done_in_seconds"]),
+        ]
+        for each in told
+    ]
+    if rows:
+        console.print()
+        _table(console, ["budget", "requests", "limit", "used", "left", "by", "what is due takes"], rows, "")
 
 
 def _show_schedules(console: Console, told: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from crmsync.core.budget import Priority
 from crmsync.daemon.alerts import Alert, nobody
+from crmsync.daemon.budgets import asking
 from crmsync.errors import Fenced
 from crmsync.flows import backfill, plan, reconcile
 from crmsync.flows.steps import Stride
@@ -32,6 +34,8 @@ FLOWS: Mapping[str, Flow] = {
     plan.APPLY: plan.turn_apply,
 }
 """What a turn of each kind of run does."""
+CLASSES: Mapping[str, Priority] = {reconcile.RECONCILE: Priority.RECONCILE, plan.PLAN: Priority.RECONCILE}
+"""The class of what each kind of run sends; of all others a backfill's."""
 
 
 def _begin_backfill(tx: Connection, tenant: Tenant, asked: Mapping[str, Any], now: datetime) -> Run:
@@ -79,7 +83,8 @@ class Running:
             if flow is None:
                 continue
             try:
-                flow(Stride(self._database, tenant, fence, self._clock, going, pause), run)
+                with asking(CLASSES.get(run.kind, Priority.BACKFILL)):
+                    flow(Stride(self._database, tenant, fence, self._clock, going, pause), run)
             except Fenced:
                 now = self._found(run)
                 if now is not None and now.state is State.RUNNING:

@@ -16,10 +16,11 @@ import structlog
 from sqlalchemy import Connection
 
 from crmsync import crash
+from crmsync.core.budget import Priority
 from crmsync.core.messages import Log
 from crmsync.core.retry import rest
 from crmsync.daemon.alerts import Alert, nobody
-from crmsync.daemon.budgets import Thrift, TokenBudget
+from crmsync.daemon.budgets import Thrift, TokenBudget, asking
 from crmsync.daemon.engine import NEAR, Engine
 from crmsync.daemon.fair import FairPool
 from crmsync.daemon.suspension import Suspensions
@@ -62,6 +63,9 @@ WANTS: Mapping[Work, Callable[[Connected], bool]] = {
     Work.SEGMENTS: lambda connection: connection.live and bool(connection.segments),
 }
 """What a connection has to be like for the work that is done on CRMs only."""
+
+CLASSES: Mapping[Work, Priority] = {Work.RUN: Priority.BACKFILL, Work.SEGMENTS: Priority.RECONCILE}
+"""The class of what is sent in a lane, where it is not live. A batch of records has one of its own."""
 
 Tend = Callable[[Tenant, Work, Fence], None]
 """A turn of `Work.WATCH`, `SWEEP` or `RETENTION`."""
@@ -194,7 +198,8 @@ class Worker:
             if self._suspensions.keeps_back(lane):
                 return
             crash.point("lane.turn")
-            self._work(lane, fence)
+            with asking(CLASSES.get(lane.work, Priority.LIVE)):
+                self._work(lane, fence)
             if lane in self._resting:
                 self._database.write(lambda tx: lanes.well(tx, lane))
                 self._resting.discard(lane)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crmsync.core.schedules import Schedules
+from crmsync.flows import quotas
 from crmsync.flows.pausing import overview as overview_of_pauses
 from crmsync.flows.progress import latest
 from crmsync.flows.schedules import overview
@@ -83,6 +85,7 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
         **_looked_after(tx),
         "runs": latest(tx),
         "schedules": overview(tx, schedules, now),
+        "quotas": _quotas(tx, now),
         "suspended": _suspended(tx),
         "paused": overview_of_pauses(tx),
         "resting": _resting(tx),
@@ -132,6 +135,14 @@ def _suspended(tx: Connection) -> list[dict[str, Any]]:
         }
         for one in suspensions.every(tx)
     ]
+
+
+def _quotas(tx: Connection, now: datetime) -> list[dict[str, Any]]:
+    """The limits of every credential, their use, and how long what is due will take within them."""
+    due: Counter[str] = Counter()
+    for row in pairs.counts(tx):
+        due[f"{row.tenant}/{row.connection}"] += row.due - row.held
+    return quotas.overview(tx, now, due)
 
 
 def _resting(tx: Connection) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES, wait
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source, Verdict, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
-from crmsync.flows.sparing import Lavish, Sparing
+from crmsync.flows.sparing import Lavish, Sparing, urgency
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Kind, Record, Ref
 from crmsync.store import records, stale
@@ -85,7 +85,8 @@ def _alone(record: StaleRecord) -> bool:
 def _read_together(reading: Reading, batch: Sequence[StaleRecord]) -> None:
     """A batch; if it fails as a whole, that is remembered of each."""
     try:
-        _read(reading, batch)
+        with reading.sparing.asking(urgency(record.cause for record in batch)):
+            _read(reading, batch)
     except ConnectorError as error:
         own = not isinstance(error, (Suspend, Throttled))
         now = reading.clock()

@@ -1,10 +1,13 @@
-"""What retries may cost: a small share of a day's requests, where the platform says how many there are."""
+"""What requests may cost: a small share of a day's for trying again, and a class of work for all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Protocol
+
+from crmsync.core.budget import Priority
 
 
 class Sparing(Protocol):
@@ -16,6 +19,14 @@ class Sparing(Protocol):
     def spending(self) -> AbstractContextManager[object]:
         """What this thread sends meanwhile is counted as retries."""
 
+    def asking(self, who: Priority) -> AbstractContextManager[object]:
+        """What this thread sends meanwhile belongs to a class of work."""
+
+
+def urgency(causes: Iterable[str]) -> Priority:
+    """The class of work on records that are due for these reasons: a backfill's only if runs alone found them."""
+    return Priority.BACKFILL if all(cause.startswith("run:") for cause in causes) else Priority.LIVE
+
 
 class Lavish:
     """Nobody says that requests are scarce."""
@@ -26,4 +37,8 @@ class Lavish:
 
     def spending(self) -> AbstractContextManager[object]:
         """Nothing is counted."""
+        return nullcontext()
+
+    def asking(self, who: Priority) -> AbstractContextManager[object]:
+        """Nobody has to wait for anybody."""
         return nullcontext()

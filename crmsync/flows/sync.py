@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from concurrent import futures
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from crmsync.core.trouble import digest
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows.gathering import gather, known_in_kirim
 from crmsync.flows.settling import Surroundings, Work, settled, store
+from crmsync.flows.sparing import urgency
 from crmsync.model import Kind, Write
 from crmsync.store import pairs
 from crmsync.store.pairs import Taken
@@ -181,7 +181,8 @@ def _still(around: Surroundings, pair: Taken) -> bool:
 def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
     """One batch from looking to storing."""
     again = all(pair.failures for pair in due)
-    with around.sparing.spending() if again else nullcontext():
+    asking = around.sparing.asking(urgency(pair.cause for pair in due))
+    with around.sparing.spending() if again else asking:
         try:
             works = gather(around, due)
         except ConnectorError as error:

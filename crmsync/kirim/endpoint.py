@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -361,7 +362,8 @@ class Kirim(Connector[KirimSettings]):
         """Does the same for each, a few at a time, results in order."""
         if len(inputs) < 2:
             return [work(one) for one in inputs]
-        return list(self._pool.map(work, inputs))
+        several = [(copy_context(), one) for one in inputs]  # whose work it is goes along
+        return list(self._pool.map(lambda pair: pair[0].run(work, pair[1]), several))
 
     # -- labels of segments
 

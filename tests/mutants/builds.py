@@ -273,9 +273,9 @@ MUTANTS = (
     Mutant(
         "the budget is not held",
         "F1",
-        "crmsync/daemon/budgets.py",
-        'return max(missing, self._held("") - now, self._held(name) - now)',
-        "return missing",
+        "crmsync/core/budget.py",
+        "return max(held.held_until - held.at, ",
+        "return max(held.at - held.at, ",
         ("tests/daemon/test_budgets.py::test_nothing_is_sent_before_the_time_that_the_platform_named",),
     ),
     # who may say what, and to whom

@@ -10,6 +10,7 @@ from crmsync.store.tables.intake import Delivery, Quarantined, SeenItem
 from crmsync.store.tables.pairs import Alias, Candidate, ConflictRow, Due, History, Pair, Stale, View
 from crmsync.store.tables.relations import MessageRow, PersonRow, SegmentMember, SegmentState, TimelineEntry
 from crmsync.store.tables.work import (
+    Budget,
     Chore,
     Cursor,
     Fire,
@@ -25,6 +26,7 @@ from crmsync.store.tables.work import (
 
 __all__ = [
     "Alias",
+    "Budget",
     "Candidate",
     "Chore",
     "ConflictRow",

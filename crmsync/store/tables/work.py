@@ -67,6 +67,21 @@ class Tally(SQLModel, table=True):
     count: int
 
 
+class Budget(SQLModel, table=True):
+    """What is left of one limit of a credential, which tenants and processes may share: see `core.budget.Allowance`.
+
+    `credential` is a digest; `users` are the endpoints that draw from it.
+    """
+
+    __tablename__ = "budget"
+
+    credential: str = Field(primary_key=True)
+    bucket: str = Field(primary_key=True)
+    documented: Any = Field(sa_column=Column(Document, nullable=False))
+    users: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+    state: dict[str, Any] = Field(sa_column=Column(Document, nullable=False))
+
+
 class Cursor(SQLModel, table=True):
     """How far a feed was read. Moves only in the transaction that stores the rows it covers."""
 

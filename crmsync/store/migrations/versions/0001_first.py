@@ -480,3 +480,13 @@ def _of_pauses_and_budgets() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "connection", "scope", "what", "slot"),
     )
+
+    op.create_table(
+        "budget",
+        sa.Column("credential", sa.String(), nullable=False),
+        sa.Column("bucket", sa.String(), nullable=False),
+        sa.Column("documented", sa.Text(), nullable=False),
+        sa.Column("users", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("credential", "bucket"),
+    )
