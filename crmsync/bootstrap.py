@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import os
 import random
 import signal
@@ -32,7 +31,8 @@ from crmsync.core.mapping import Rules
 from crmsync.core.messages import Log
 from crmsync.core.schedules import SWEEP, Schedules
 from crmsync.daemon.alerts import Alerts, Hook
-from crmsync.daemon.budgets import Shared, TokenBudget
+from crmsync.daemon.budgets import TokenBudget
+from crmsync.daemon.credentials import Credentials
 from crmsync.daemon.engine import LocalEngine
 from crmsync.daemon.health import Health
 from crmsync.daemon.running import BEGINS, Running
@@ -126,8 +126,7 @@ class Builder:
     """
 
     def __init__(self, configuration: Configuration, database: Database | None = None) -> None:
-        self._database = database
-        self._by_credential: dict[str, tuple[TokenBudget, Shared | None]] = {}
+        self._credentials = Credentials(database)
         self._daemon = configuration.daemon
         self._reach = reach(configuration)
         self.budgets: dict[tuple[str, str], TokenBudget] = {}
@@ -162,25 +161,6 @@ class Builder:
         }
         return Tenant(tenant.id, self.kirim(tenant), connections, tenant.retention)
 
-    def _budget(
-        self,
-        name: str,
-        kind: type[Connector[Any]],
-        settings: ConnectorSettings,
-        limits: Mapping[str, Rate],
-        fixed: frozenset[str],
-    ) -> TokenBudget:
-        """The budget of a credential, made for the first that uses it."""
-        digest = credential(name, kind, settings)
-        if digest not in self._by_credential:
-            shared = Shared(self._database, digest) if self._database else None
-            clock = time.time if shared else time.monotonic
-            self._by_credential[digest] = TokenBudget(limits, clock, time.sleep, fixed, shared), shared
-        budget, ledger = self._by_credential[digest]
-        if ledger is not None:
-            ledger.users[name] = kind.batch_size
-        return budget
-
     def _around(
         self,
         tenant: TenantConfig,
@@ -190,20 +170,11 @@ class Builder:
         wanted: Mapping[Kind, frozenset[str]],
         activities: frozenset[ActivityKind] = frozenset(),
     ) -> Surroundings:
-        documented = {"": kind.rate, **kind.buckets}
-        limits = settings.limits(documented)
-        fixed = frozenset(name for name, rate in limits.items() if documented.get(name) != rate)
-        budget = self._budget(f"{tenant.id}/{endpoint}", kind, settings, limits, fixed)
+        budget = self._credentials.budget(f"{tenant.id}/{endpoint}", kind, settings)
         self.budgets[tenant.id, endpoint] = budget
         public = (self._daemon.public_url or f"http://{self._daemon.listen}").rstrip("/")
         url = f"{public}/hooks/{tenant.id}/{endpoint}"
         return Surroundings(tenant.id, endpoint, url, budget, wanted, activities=activities, reach=self._reach)
-
-
-def credential(name: str, kind: type[Connector[Any]], settings: ConnectorSettings) -> str:
-    """What tells a credential from others, and does not tell it."""
-    parts = [kind.name, *(settings.credential() or [name])]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def reach(configuration: Configuration) -> Reach:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from crmsync.store.columns import Document, Instant, microseconds, moment
 from crmsync.store.tables.intake import Delivery, Quarantined, SeenItem
+from crmsync.store.tables.limits import Budget, Pause, Tally
 from crmsync.store.tables.pairs import Alias, Candidate, ConflictRow, Due, History, Pair, Stale, View
 from crmsync.store.tables.relations import MessageRow, PersonRow, SegmentMember, SegmentState, TimelineEntry
 from crmsync.store.tables.work import (
-    Budget,
     Chore,
     Cursor,
     Fire,
     LaneState,
-    Pause,
     Planned,
     Replay,
     Run,
     Sighting,
     Suspension,
-    Tally,
 )
 
 __all__ = [
