@@ -42,13 +42,13 @@ def resume(
     alert: Alert | None = None,
 ) -> list[dict[str, Any]]:
     """Resumes a kind of write, or with `all` whatever is paused; says what was."""
-    whats = CLASSES if what == ALL else (what,)
+    kinds = CLASSES if what == ALL else (what,)
 
     def work(tx: Connection) -> list[dict[str, Any]]:
         return [
             {"tenant": tenant, "connection": name, "class": ended}
             for name in names
-            for ended in brakes.end(tx, tenant, name, whats, clock())
+            for ended in brakes.end(tx, tenant, name, kinds, clock())
         ]
 
     ended = database.write(work)

@@ -44,11 +44,11 @@ def begin(connection: Connection, pause: Pause) -> bool:
     return connection.execute(new, row).first() is not None
 
 
-def end(connection: Connection, tenant: str, name: str, whats: Collection[str], now: datetime) -> list[str]:
+def end(connection: Connection, tenant: str, name: str, kinds: Collection[str], now: datetime) -> list[str]:
     """Resumes these kinds; what was kept back is due, and what was written is not counted any more. Says which were
     paused.
     """
-    here = and_(_pause.c.tenant == tenant, _pause.c.connection == name, _pause.c.what.in_(sorted(whats)))
+    here = and_(_pause.c.tenant == tenant, _pause.c.connection == name, _pause.c.what.in_(sorted(kinds)))
     ended = list(connection.execute(delete(_pause).where(here).returning(_pause.c.what)).scalars())
     counted = and_(_tally.c.tenant == tenant, _tally.c.connection == name, _tally.c.what.in_(ended))
     connection.execute(delete(_tally).where(counted))
