@@ -28,6 +28,7 @@ from crmsync.store.pairs import Taken
 from crmsync.store.people import assignee
 from crmsync.store.records import KIRIM
 
+CONTACT_DELETED = "its contact's record was deleted in the CRM"
 PEOPLE_KEPT = timedelta(hours=1)
 """How long the CRM's users are believed to be the same."""
 
@@ -110,10 +111,14 @@ def _with_contacts(around: Surroundings, works: Sequence[Work]) -> None:
     linked = around.database.read(
         lambda tx: pairs.crm_ids(tx, around.tenant.id, around.connection.name, Kind.CONTACT, contacts)
     )
+    deleted = around.database.read(
+        lambda tx: pairs.unlinked(tx, around.tenant.id, around.connection.name, Kind.CONTACT, contacts - linked.keys())
+    )
     for work in works:
         work.contact = linked.get(contact_of(work.pair) or "")
         if work.contact is None and work.crm is None and work.crm_id is None:
-            work.waits = "its contact has no record in the CRM yet"
+            work.orphaned = contact_of(work.pair) in deleted
+            work.waits = CONTACT_DELETED if work.orphaned else "its contact has no record in the CRM yet"
 
 
 def _look_up(connector: Connector[Any], kind: Kind, works: Sequence[Work]) -> None:

@@ -79,7 +79,8 @@ class Present:
 class Work:
     """One pair on its way through a flush: what was found, decided and answered.
 
-    `contact` is the CRM's record of a conversation's contact; `waits` says what has to be there first.
+    `contact` is the CRM's record of a conversation's contact; `waits` says what has to be there first. It is `orphaned`
+    if that was deleted.
     `merged` is the record that its own was merged into, where that belongs to another.
     `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
@@ -97,6 +98,7 @@ class Work:
     finding: Finding | None = None
     contact: str | None = None
     waits: str = ""
+    orphaned: bool = False
     merged: str = ""
     settled: Settled | None = None
     frozen: dict[str, tuple[Stroke, ...]] = field(default_factory=dict)
@@ -208,6 +210,7 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         owners = pairs.owners(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
         ended = [_ended(around, work, present[work.pair.kirim_id], owners, now, counted=counted) for work in batch]
         pairs.end(tx, tenant.id, name, ended, now)
+        _call_for_conversations(tx, around, batch, present, ended)
         crash.point("sync.linked")
         _lay_on_the_desk(tx, around, kind, batch, now)
         _call_for_contacts(tx, around, batch, now)
@@ -268,6 +271,25 @@ def _call_for_contacts(tx: Transaction, around: Surroundings, works: Sequence[Wo
     known = records.views(tx, around.tenant.id, KIRIM, Kind.CONTACT, wanted)
     strangers = {contact: cause for contact, cause in wanted.items() if contact not in known}
     records.mark_stale(tx, around.tenant.id, KIRIM, Kind.CONTACT, strangers, now)
+
+
+def _call_for_conversations(
+    tx: Transaction, around: Surroundings, works: Sequence[Work], before: Mapping[str, Present], ended: Sequence[Ended]
+) -> None:
+    """Contacts that have a record again, or another: their conversations belong to that."""
+    unlinked = {work.pair.kirim_id for work in works if work.pair.unlinked}
+    moved = [
+        pair.kirim_id
+        for pair in ended
+        if pair.kind is Kind.CONTACT
+        and (
+            (pair.kirim_id in unlinked and not pair.unlinked) or before[pair.kirim_id].crm_id not in (None, pair.crm_id)
+        )
+    ]
+    if moved and works[0].pair.kind is Kind.CONTACT and Kind.CONVERSATION in around.connection.rules:
+        tenant, name = around.tenant.id, around.connection.name
+        causes = dict.fromkeys(pairs.conversations_of(tx, tenant, name, moved), works[0].pair.cause)
+        records.make_due(tx, tenant, name, Kind.CONVERSATION, causes, around.clock(), create=False)
 
 
 def contact_of(conversation: Taken) -> str | None:
@@ -363,10 +385,7 @@ def _ended(
         several = ", ".join(record.id for record, _ in work.finding.candidates)
         return _parked(ended, Reason.UNCLEAR, f"several records may be this contact: {several}")
     if work.waits:
-        waited = max(now - work.pair.first_at, timedelta(0)) / 4
-        return replace(
-            ended, error=work.waits, again_at=now + min(max(waited, SOON), LONGEST), failures=work.pair.failures
-        )
+        return _waiting(work, ended, now)
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
     kirim = _kirim(present.kirim, work.contact)
@@ -379,6 +398,15 @@ def _ended(
     if not work.outcomes or present.crm is None or left.quiet:
         return _at_rest(ended, work)
     return replace(ended, again_at=now)
+
+
+def _waiting(work: Work, ended: Ended, now: datetime) -> Ended:
+    """Something has to be there first, which may come; or was there, and was deleted."""
+    if work.orphaned:
+        return replace(ended, error=work.waits, reason=Reason.DELETED, unlinked=True)
+    waited = max(now - work.pair.first_at, timedelta(0)) / 4
+    again = now + min(max(waited, SOON), LONGEST)
+    return replace(ended, error=work.waits, again_at=again, failures=work.pair.failures)
 
 
 def _without_record(work: Work, ended: Ended) -> Ended:

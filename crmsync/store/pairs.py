@@ -7,7 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Integer, and_, bindparam, delete, func, literal_column, not_, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from crmsync.core.breaker import Stroke
 from crmsync.core.decide import Agreed, Noted, Why
@@ -27,6 +41,7 @@ Recent = Mapping[str, tuple[Stroke, ...]]
 """The writes of the last minutes, by field."""
 
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
+_view = tables.View.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 
 
@@ -54,6 +69,7 @@ class Taken:
     crm: View | None
     recent: Recent = field(default_factory=dict)
     rulings: Rulings = NO_RULINGS
+    unlinked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,26 @@ def crm_ids(
     return found
 
 
+def unlinked(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_ids: Collection[str]
+) -> frozenset[str]:
+    """Those of these whose CRM record was deleted."""
+    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == kind)
+    asked = select(_pair.c.kirim_id).where(
+        here, _pair.c.reason == Reason.DELETED, _pair.c.kirim_id.in_(list(kirim_ids))
+    )
+    return frozenset(connection.execute(asked).scalars()) if kirim_ids else frozenset()
+
+
+def conversations_of(connection: Connection, tenant: str, endpoint: str, contacts: Collection[str]) -> list[str]:
+    """The conversations of contacts that have a pair. Looks through all of them: for rare occasions."""
+    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == Kind.CONVERSATION)
+    theirs = and_(_view.c.tenant == tenant, _view.c.endpoint == KIRIM, _view.c.kind == Kind.CONVERSATION)
+    named = or_(*(type_coerce(_view.c.fields, Text).contains(f'"contact":"{id}"', autoescape=True) for id in contacts))
+    asked = select(_pair.c.kirim_id).join_from(_pair, _view, _view.c.id == _pair.c.kirim_id).where(here, theirs, named)
+    return list(connection.execute(asked).scalars())
+
+
 def counts(connection: Connection) -> list[Any]:
     """Per tenant and connection: pairs, linked, unlinked, due, held, parked, and since when the oldest is due that may
     go.
@@ -344,6 +380,7 @@ _DUE = (
         _pair.c.noted,
         _pair.c.trouble,
         _pair.c.recent,
+        _pair.c.reason,
     )
     .join_from(_due, _pair, _same_pair())
     .where(
@@ -426,6 +463,7 @@ def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, r
             crm=crm.get(row.crm_id),
             recent=_recent(row.recent) if row.recent else {},
             rulings=ruled.get(row.kirim_id, NO_RULINGS),
+            unlinked=row.reason == Reason.DELETED,
         )
         for row in rows
     ]

@@ -164,6 +164,7 @@ class Household:
         kirim: KirimPlatform | None = None,
         clock: ManualClock | None = None,
         messages: Logging = NO_LOG,
+        conversations: Rules | None = None,
     ) -> None:
         self.database = database
         self.clock = clock or ManualClock()
@@ -176,8 +177,9 @@ class Household:
                 platform.add(None, {"name": "unrelated"})  # so that no record has the id of its contact
                 platform.take_hooks()
         of = rules if isinstance(rules, Mapping) else dict.fromkeys(self.crms, rules)
+        also = {Kind.CONVERSATION: conversations} if conversations else {}
         connections = {
-            name: Connection(name, crm.connect(connection=name), {Kind.CONTACT: of[name]}, True, messages)
+            name: Connection(name, crm.connect(connection=name), {Kind.CONTACT: of[name], **also}, True, messages)
             for name, crm in self.crms.items()
         }
         self.tenant = Tenant("acme", self.kirim.connect(connection=KIRIM), connections)

@@ -1,0 +1,135 @@
+"""Any sequence of what may befall the whole relationship ends in agreement, found by search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from support import profiles
+from support.relationship import Nature, Relationship
+
+from crmsync.core.decide import Side
+from crmsync.store.database import Database
+
+SIDES = st.sampled_from(Side)
+FEW = st.integers(0, 11)
+NATURES = {
+    "plain": Nature(respells=False),
+    "respelling": Nature(),
+    "hints": Nature(hooks_say_values=False),
+    "whole rows": Nature(partial_rows=False),
+    "recreating": Nature(recreates=True),
+    "recreating hints": Nature(recreates=True, hooks_say_values=False, respells=False),
+}
+SEQUENCES = 50
+"""Of each nature."""
+
+
+class Together(RuleBasedStateMachine):
+    """Two platforms, the daemon between them, and everybody else."""
+
+    database: Database
+    nature: Nature
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = Relationship(self.database, self.nature)
+        self.world.begin_contact(0)
+
+    @rule(choice=FEW)
+    def begin_contact(self, choice: int) -> None:
+        self.world.begin_contact(choice)
+
+    @rule(choice=FEW)
+    def begin_conversation(self, choice: int) -> None:
+        self.world.begin_conversation(choice)
+
+    @rule(side=SIDES, which=FEW, field=FEW, choice=FEW)
+    def edit(self, side: Side, which: int, field: int, choice: int) -> None:
+        self.world.edit(side, which, field, choice)
+
+    @rule(side=SIDES, which=FEW, field=FEW, choice=FEW, more=FEW)
+    def edit_both(self, side: Side, which: int, field: int, choice: int, more: int) -> None:
+        self.world.edit(side, which, field, choice)
+        self.world.pass_time(more)
+        self.world.edit(side.other, which, field, more)
+
+    @rule(which=FEW, again=st.booleans())
+    def deliver(self, which: int, again: bool) -> None:
+        self.world.deliver(which, again=again)
+
+    @rule(which=FEW, side=SIDES)
+    def turn(self, which: int, side: Side) -> None:
+        self.world.turn(which, side, None, None)
+
+    @rule(side=SIDES, which=FEW, field=FEW, choice=FEW)
+    def sync_while_somebody_edits(self, side: Side, which: int, field: int, choice: int) -> None:
+        self.world.turn(2, Side.CRM, None, partial(self.world.edit, side, which, field, choice))
+
+    @rule(which=FEW, side=SIDES, after=st.integers(0, 6))
+    def die(self, which: int, side: Side, after: int) -> None:
+        self.world.turn(which, side, after, None)
+
+    @rule(side=SIDES, which=FEW)
+    def trouble(self, side: Side, which: int) -> None:
+        self.world.trouble(side, which)
+
+    @rule(one=FEW, other=FEW)
+    def merge(self, one: int, other: int) -> None:
+        self.world.merge(one, other)
+
+    @rule(which=FEW)
+    def delete(self, which: int) -> None:
+        self.world.delete(which)
+
+    @precondition(lambda self: self.world.bin)
+    @rule()
+    def restore(self) -> None:
+        self.world.restore()
+
+    @rule(which=FEW)
+    def leave(self, which: int) -> None:
+        self.world.leave(which)
+
+    @rule(which=FEW, side=SIDES)
+    def decide(self, which: int, side: Side) -> None:
+        self.world.decide(which, side)
+
+    @rule(milliseconds=st.sampled_from([1, 400, 5_000, 60_000, 700_000]))
+    def pass_time(self, milliseconds: int) -> None:
+        self.world.pass_time(milliseconds)
+
+    def teardown(self) -> None:
+        try:
+            self.world.finish()
+            self.world.check()
+        finally:
+            self.world.close()
+            empty(self.database)
+
+
+def empty(database: Database) -> None:
+    """Between two sequences everything is forgotten."""
+    from sqlmodel import SQLModel
+
+    database.write(lambda tx: [tx.execute(table.delete()) for table in SQLModel.metadata.sorted_tables] and None)
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[Database]:
+    database = Database.open(sqlite_url)
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("name", NATURES)
+def test_whatever_happens_both_sides_come_to_agree_and_nobody_writes_any_more(store: Database, name: str) -> None:
+    machine = type("Together", (Together,), {"database": store, "nature": NATURES[name]})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=SEQUENCES * profiles.FURTHER, stateful_step_count=60, print_blob=True),
+    )
