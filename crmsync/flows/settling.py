@@ -286,10 +286,9 @@ def _call_for_conversations(
             (pair.kirim_id in unlinked and not pair.unlinked) or before[pair.kirim_id].crm_id not in (None, pair.crm_id)
         )
     ]
-    if moved and works[0].pair.kind is Kind.CONTACT and Kind.CONVERSATION in around.connection.rules:
-        tenant, name = around.tenant.id, around.connection.name
-        causes = dict.fromkeys(pairs.conversations_of(tx, tenant, name, moved), works[0].pair.cause)
-        records.make_due(tx, tenant, name, Kind.CONVERSATION, causes, around.clock(), create=False)
+    tenant, name = around.tenant.id, around.connection.name
+    causes = dict.fromkeys(moved, works[0].pair.cause)
+    records.call_for_conversations(tx, tenant, name, works[0].pair.kind, causes, around.clock())
 
 
 def contact_of(conversation: Taken) -> str | None:

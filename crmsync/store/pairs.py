@@ -10,16 +10,13 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Integer,
-    Text,
     and_,
     bindparam,
     delete,
     func,
     literal_column,
     not_,
-    or_,
     select,
-    type_coerce,
     update,
 )
 
@@ -41,7 +38,6 @@ Recent = Mapping[str, tuple[Stroke, ...]]
 """The writes of the last minutes, by field."""
 
 _pair = tables.Pair.__table__  # type: ignore[attr-defined]
-_view = tables.View.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 
 
@@ -261,15 +257,6 @@ def unlinked(
         here, _pair.c.reason == Reason.DELETED, _pair.c.kirim_id.in_(list(kirim_ids))
     )
     return frozenset(connection.execute(asked).scalars()) if kirim_ids else frozenset()
-
-
-def conversations_of(connection: Connection, tenant: str, endpoint: str, contacts: Collection[str]) -> list[str]:
-    """The conversations of contacts that have a pair. Looks through all of them: for rare occasions."""
-    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == Kind.CONVERSATION)
-    theirs = and_(_view.c.tenant == tenant, _view.c.endpoint == KIRIM, _view.c.kind == Kind.CONVERSATION)
-    named = or_(*(type_coerce(_view.c.fields, Text).contains(f'"contact":"{id}"', autoescape=True) for id in contacts))
-    asked = select(_pair.c.kirim_id).join_from(_pair, _view, _view.c.id == _pair.c.kirim_id).where(here, theirs, named)
-    return list(connection.execute(asked).scalars())
 
 
 def counts(connection: Connection) -> list[Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     Connection,
+    Text,
     and_,
     bindparam,
     case,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     select,
     text,
     true,
+    type_coerce,
     update,
 )
 
@@ -312,6 +314,8 @@ def _link(
         taken = {row.kirim_id for row in rows if row.crm_id is not None and row.crm_id not in gone}
         fresh = {kirim_id: unlinked[kirim_id] for kirim_id in some if kirim_id not in taken}
         if fresh:
+            replaced = {row.kirim_id: causes[fresh[row.kirim_id]] for row in rows if row.crm_id in gone}
+            call_for_conversations(connection, tenant, endpoint, kind, replaced, now)
             _make_links(connection, tenant, endpoint, kind, fresh, {row.kirim_id for row in rows})
             linked.update({crm_id: kirim_id for kirim_id, crm_id in fresh.items()})
         strangers = {kirim_id: causes[fresh[kirim_id]] for kirim_id in fresh}
@@ -320,6 +324,23 @@ def _link(
             connection, tenant, KIRIM, kind, {id: cause for id, cause in strangers.items() if id not in known}, now
         )
     return linked
+
+
+def call_for_conversations(
+    connection: Connection, tenant: str, endpoint: str, kind: Kind, contacts: Mapping[str, str], now: datetime
+) -> None:
+    """Contacts, with the cause, that have another record now: their conversations belong to that. Looks through all
+    conversations: for rare occasions.
+    """
+    if not contacts or kind is not Kind.CONTACT:
+        return
+    here = and_(_pair.c.tenant == tenant, _pair.c.connection == endpoint, _pair.c.kind == Kind.CONVERSATION)
+    theirs = and_(_view.c.tenant == tenant, _view.c.endpoint == KIRIM, _view.c.kind == Kind.CONVERSATION)
+    text_of = type_coerce(_view.c.fields, Text)
+    named = or_(*(text_of.contains(f'"contact":"{id}"', autoescape=True) for id in contacts))
+    asked = select(_pair.c.kirim_id).join_from(_pair, _view, _view.c.id == _pair.c.kirim_id).where(here, theirs, named)
+    found = dict.fromkeys(connection.execute(asked).scalars(), next(iter(contacts.values())))
+    make_due(connection, tenant, endpoint, Kind.CONVERSATION, found, now, create=False)
 
 
 def _gone(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: Collection[str]) -> set[str]:

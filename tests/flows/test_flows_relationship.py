@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from support import profiles
 from support.relationship import Nature, Relationship
 
@@ -25,6 +25,7 @@ NATURES = {
     "recreating": Nature(recreates=True),
     "recreating hints": Nature(recreates=True, hooks_say_values=False, respells=False),
 }
+PHASES = (Phase.generate,)
 SEQUENCES = 50
 """Of each nature."""
 
@@ -39,14 +40,14 @@ class Together(RuleBasedStateMachine):
         super().__init__()
         self.world = Relationship(self.database, self.nature)
         self.world.begin_contact(0)
+        self.world.work(1)
 
-    @rule(choice=FEW)
-    def begin_contact(self, choice: int) -> None:
-        self.world.begin_contact(choice)
-
-    @rule(choice=FEW)
-    def begin_conversation(self, choice: int) -> None:
-        self.world.begin_conversation(choice)
+    @rule(choice=FEW, contact=st.booleans())
+    def begin(self, choice: int, contact: bool) -> None:
+        if contact:
+            self.world.begin_contact(choice)
+        else:
+            self.world.begin_conversation(choice)
 
     @rule(side=SIDES, which=FEW, field=FEW, choice=FEW)
     def edit(self, side: Side, which: int, field: int, choice: int) -> None:
@@ -78,26 +79,23 @@ class Together(RuleBasedStateMachine):
     def trouble(self, side: Side, which: int) -> None:
         self.world.trouble(side, which)
 
-    @rule(one=FEW, other=FEW)
-    def merge(self, one: int, other: int) -> None:
-        self.world.merge(one, other)
+    @rule(what=st.integers(0, 4), which=FEW, other=FEW, side=SIDES)
+    def tidy_up(self, what: int, which: int, other: int, side: Side) -> None:
+        """What people do now and then."""
+        if what == 0:
+            self.world.merge(which, other)
+        elif what == 1:
+            self.world.delete(which)
+        elif what == 2:
+            self.world.restore()
+        elif what == 3:
+            self.world.decide(which, side)
+        elif which < 3:
+            self.world.leave(which)
 
-    @rule(which=FEW)
-    def delete(self, which: int) -> None:
-        self.world.delete(which)
-
-    @precondition(lambda self: self.world.bin)
-    @rule()
-    def restore(self) -> None:
-        self.world.restore()
-
-    @rule(which=FEW)
-    def leave(self, which: int) -> None:
-        self.world.leave(which)
-
-    @rule(which=FEW, side=SIDES)
-    def decide(self, which: int, side: Side) -> None:
-        self.world.decide(which, side)
+    @rule(turns=st.integers(1, 3))
+    def work(self, turns: int) -> None:
+        self.world.work(turns)
 
     @rule(milliseconds=st.sampled_from([1, 400, 5_000, 60_000, 700_000]))
     def pass_time(self, milliseconds: int) -> None:
@@ -131,5 +129,7 @@ def test_whatever_happens_both_sides_come_to_agree_and_nobody_writes_any_more(st
     machine = type("Together", (Together,), {"database": store, "nature": NATURES[name]})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=SEQUENCES * profiles.FURTHER, stateful_step_count=60, print_blob=True),
+        settings=settings(
+            max_examples=SEQUENCES * profiles.FURTHER, stateful_step_count=60, print_blob=True, phases=PHASES
+        ),
     )
