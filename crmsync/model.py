@@ -78,7 +78,7 @@ class Record:
 
     `fields` has the fields that were seen; the others are unknown. `version` is the platform's own time of
     last change, None where it tells none. `external_id` is the Kirim id stored on it. `aliases` are ids of
-    records merged into this one.
+    records merged into this one. `told_only` are fields that events show and no reading does.
     """
 
     kind: Kind
@@ -88,6 +88,7 @@ class Record:
     external_id: str | None = None
     aliases: tuple[str, ...] = ()
     archived: bool = False
+    told_only: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

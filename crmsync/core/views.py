@@ -72,8 +72,19 @@ def observe(view: View | None, record: Record, source: Source, basis: View | Non
         return seen, Verdict.SAME
     overtaken = basis is not None and basis != view
     if (source is Source.TOLD or overtaken) and not _newer(record, view):
-        return view, Verdict.UNCLEAR
+        return _unclear(view, seen, record) if source is Source.TOLD else (view, Verdict.UNCLEAR)
     return replace(seen, times=_times(view, record)), Verdict.CHANGED
+
+
+def _unclear(view: View, seen: View, record: Record) -> tuple[View, Verdict]:
+    """Said at the same version as something else: a reading will tell. Where none can, the last word counts."""
+    last = {name: record.fields[name] for name in record.told_only if name in record.fields}
+    believed = replace(view, fields={**view.fields, **last})
+    if believed.fields == view.fields:
+        return view, Verdict.UNCLEAR
+    believed = replace(believed, times=_times(view, replace(record, fields=last)))
+    whole = (believed.fields, believed.external_id, believed.exists) == (seen.fields, seen.external_id, seen.exists)
+    return believed, Verdict.CHANGED if whole else Verdict.UNCLEAR
 
 
 def _times(view: View, record: Record) -> Times:

@@ -22,6 +22,7 @@ from crmsync.flows.tenant import kind_of
 from crmsync.model import Value
 from crmsync.store import deliveries, history, pairs, records
 from crmsync.store.history import ECHOED
+from crmsync.store.losses import CLEANED
 from crmsync.store.records import KIRIM, fields_of
 
 REASONS: Mapping[str, str] = {
@@ -39,6 +40,7 @@ REASONS: Mapping[str, str] = {
     Why.REFUSED: "{side} refused the value",
     Why.OPERATOR: "an operator said that both sides are to hold it",
     Why.FROZEN: "an operator said so",
+    "unstorable": "NUL characters and halves of characters can neither be stored nor sent",
 }
 BY_TIME: Mapping[str, str] = {
     Why.OWNER_CHANGED: "whoever changes the field last owns it, and {owner} changed it",
@@ -56,6 +58,7 @@ FATES: Mapping[str, str] = {
     "unanswered": "{where} was sent {new} and gave no answer",
     "asked": "{new} was asked for on both sides",
     "thawed": "The field was thawed",
+    CLEANED: "Of what {where} holds {new} was kept",
 }
 MOVED = frozenset({Why.OWNER_CHANGED, Why.CONFLICT, Why.RESTORED, Why.DRIFT, Why.MERGED})
 COMPETING = frozenset({Why.CONFLICT, Why.RESTORED})
@@ -138,7 +141,9 @@ def explain(
 
     `rules` are the rules of each connection.
     """
-    entries = history.of(tx, tenant, kirim_id, field)
+    known = [rule for each in rules.values() for rule in each.fields if field in (rule.kirim, rule.name)]
+    names = {name for rule in known for name in (rule.name, *rule.left.names, *rule.right.names)}
+    entries = history.of(tx, tenant, kirim_id, field, names)
     causes = _causes(tx, tenant, {entry.cause for entry in entries})
     return [
         _pair(tx, tenant, pair, rules[pair.connection], entries, causes, field)
@@ -178,7 +183,14 @@ def _pair(
 
 
 def _of_field(entries: Iterable[Any], rule: FieldRule) -> list[Any]:
-    return [entry for entry in entries if entry.field == rule.name or entry.outcome == ECHOED]
+    return [entry for entry in entries if _concerns(entry, rule)]
+
+
+def _concerns(entry: Any, rule: FieldRule) -> bool:
+    """Whether an entry belongs to a field's story. What was cleaned goes by the side's own names."""
+    if entry.outcome == CLEANED:
+        return str(entry.field) in (rule.left if entry.side == Side.KIRIM else rule.right).names
+    return bool(entry.field == rule.name or entry.outcome == ECHOED)
 
 
 def _field(

@@ -65,6 +65,7 @@ def contact_record(
         fields,
         version=moment(contact.get("updated_at"), horizon),
         external_id=contact_id,
+        told_only=frozenset(name for name in fields if not readable(name)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -52,11 +52,13 @@ def add(connection: Connection, entries: Sequence[Entry]) -> None:
     _ADD.run_ordered(connection, entries)
 
 
-def of(connection: Connection, tenant: str, kirim_id: str, field: str | None = None) -> list[Any]:
-    """The entries of one record, or of one of its fields, oldest first."""
+def of(
+    connection: Connection, tenant: str, kirim_id: str, field: str | None = None, also: Collection[str] = ()
+) -> list[Any]:
+    """The entries of one record, or of one of its fields and of what it is `also` called, oldest first."""
     chosen = and_(_history.c.tenant == tenant, _history.c.kirim_id == kirim_id)
     if field is not None:
-        chosen = and_(chosen, _history.c.field.in_([field, ""]))
+        chosen = and_(chosen, _history.c.field.in_([field, "", *also]))
     return list(connection.execute(select(_history).where(chosen).order_by(_history.c.id)))
 
 

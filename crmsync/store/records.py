@@ -32,7 +32,7 @@ from crmsync.core.canonical import storable
 from crmsync.core.views import NO_TIMES, Source, Times, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
-from crmsync.store import aliases, echoes, tables
+from crmsync.store import aliases, echoes, losses, tables
 from crmsync.store.bulk import Bulk, Lookup
 from crmsync.store.dialect import insert as insert
 
@@ -198,8 +198,10 @@ def _observe(
         if view != before:
             known[record.id] = view
             touched.add(record.id)
-        if verdict in (Verdict.NEW, Verdict.CHANGED):
+        if verdict in (Verdict.NEW, Verdict.CHANGED) or (verdict is Verdict.UNCLEAR and view != before):
             causes[record.id] = seen.cause
+            if record.fields != seen.record.fields:
+                losses.note(connection, tenant, endpoint, seen.record, record, view, seen.cause, now)
             heard.pop(record.id, None)
         elif verdict is Verdict.SAME and echoes.is_echo(view, seen.cause):
             heard.setdefault(record.id, seen.cause)
@@ -235,6 +237,7 @@ def _clean(record: Record) -> Record:
         record.external_id or None,
         record.aliases,
         record.archived,
+        record.told_only,
     )
 
 

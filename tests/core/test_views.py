@@ -122,3 +122,16 @@ def test_a_change_without_a_version_happened_nobody_knows_when() -> None:
     view, _ = observe(VIEW, record({"name": "Ani"}, None), READ)
 
     assert view.times == {"name": None}
+
+
+def test_of_what_no_reading_shows_the_last_word_at_a_version_counts() -> None:
+    """Two labels within the same second: there is nothing that could be read to tell them apart."""
+    view = View("c1", {"name": "Ana", "labels": ()}, AT, "ctc_1")
+    labels = frozenset({"labels"})
+
+    told, verdict = observe(view, record({"name": "Ana", "labels": ("a",)}, told_only=labels), TOLD)
+    assert (told.fields["labels"], verdict, told.times["labels"]) == (("a",), Verdict.CHANGED, AT)
+    told, verdict = observe(view, record({"name": "Ani", "labels": ("a",)}, told_only=labels), TOLD)
+    assert (told.fields, verdict) == ({"name": "Ana", "labels": ("a",)}, Verdict.UNCLEAR)
+    told, verdict = observe(view, record({"labels": ("a",)}, EARLIER, told_only=labels), TOLD)
+    assert (told, verdict) == (view, Verdict.OLD)

@@ -33,6 +33,7 @@ connections:
     poll_seconds: 1
     contacts:
 {contacts}
+{more}
 daemon:
   database: {database}
   listen: 127.0.0.1:{port}
@@ -41,8 +42,12 @@ daemon:
 
 
 @contextmanager
-def town(database: str, folder: Path, contacts: str, behaviour: Behaviour | None = None) -> Iterator[Town]:
-    """Both platforms and a daemon that is not started yet; `contacts` is the section of the mapping."""
+def town(
+    database: str, folder: Path, contacts: str, behaviour: Behaviour | None = None, more: str = ""
+) -> Iterator[Town]:
+    """Both platforms and a daemon that is not started yet; `contacts` is the section of the mapping, `more` what else
+    the connection has.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -57,6 +62,7 @@ def town(database: str, folder: Path, contacts: str, behaviour: Behaviour | None
             database=database,
             port=port,
             contacts="\n".join(f"      {line}" for line in contacts.strip("\n").splitlines()),
+            more="\n".join(f"    {line}" for line in more.strip("\n").splitlines()),
         )
         (folder / "acme.yaml").write_text(text, encoding="utf-8")
         found = Town(kirim, hubspot, folder, port, secret)
