@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from support import profiles
@@ -14,6 +16,7 @@ from support.relationship import Nature, Relationship
 
 from crmsync.core.decide import Side
 from crmsync.store.database import Database
+from crmsync.store.migrations import migrate
 
 SIDES = st.sampled_from(Side)
 FEW = st.integers(0, 11)
@@ -25,7 +28,7 @@ NATURES = {
     "recreating": Nature(recreates=True),
     "recreating hints": Nature(recreates=True, hooks_say_values=False, respells=False),
 }
-PHASES = (Phase.generate,)
+PHASES = (Phase.generate,)  # to make a long sequence short takes longer than to read it
 SEQUENCES = 50
 """Of each nature."""
 
@@ -133,3 +136,42 @@ def test_whatever_happens_both_sides_come_to_agree_and_nobody_writes_any_more(st
             max_examples=SEQUENCES * profiles.FURTHER, stateful_step_count=60, print_blob=True, phases=PHASES
         ),
     )
+
+
+FIELDS = [
+    ("name", Side.CRM, "name", "Ana {}"),
+    ("email", Side.KIRIM, "email", "k{}@b.c"),
+    ("email", Side.CRM, "mail", "c{}@b.c"),
+    ("company", Side.KIRIM, "company", "Acme {}"),
+    ("tags", Side.KIRIM, "tags", "ours {}"),
+    ("tags", Side.CRM, "keywords", "theirs {}"),
+    ("score", Side.CRM, "points", "10{}"),
+]
+
+
+@settings(max_examples=15 * profiles.FURTHER, phases=(Phase.generate,))
+@given(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=25), st.booleans())
+def test_without_faults_a_change_is_written_exactly_once(edits: list[Any], hints: bool) -> None:
+    """One field for each change, whoever made it and however it is told."""
+    with TemporaryDirectory() as folder:
+        database = Database.open(f"sqlite:///{folder}/store.db")
+        migrate(database)
+        world = Relationship(database, Nature(faults=False, respells=False, hooks_say_values=not hints))
+        try:
+            world.begin_contact(0)
+            world.home.settle()
+            sides = {Side.KIRIM: world.home.kirim, Side.CRM: world.home.crm}
+            before = [len(platform.ledger) for platform in sides.values()]
+            for number, (field, side, name, pattern) in enumerate(edits):
+                platform = sides[side]
+                (record,) = (held for held in platform.records() if held.external_id)
+                value = pattern.format(number)
+                platform.edit(record.id, {name: (value,) if field == "tags" else value})
+                world.pass_time(1000)
+                world.home.settle()
+            effects = [e for platform, n in zip(sides.values(), before, strict=True) for e in platform.ledger[n:]]
+            written = sum(len(effect.changed) for effect in effects if effect.by_api)
+            assert written == len(edits)
+        finally:
+            world.close()
+            database.close()
