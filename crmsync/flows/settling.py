@@ -122,8 +122,11 @@ class Work:
 
     @property
     def unstamped(self) -> bool:
-        """Whether the record does not carry the Kirim id yet, as one that was made by others."""
-        return self.crm is not None and self.crm.exists and self.crm.external_id is None
+        """Whether the record does not carry the Kirim id yet, as one that was made by others.
+
+        Nor does it where a write by an old id went to the record it had been merged into, and left its own there.
+        """
+        return self.crm is not None and self.crm.exists and self.crm.external_id != self.pair.kirim_id
 
     @property
     def kirim(self) -> Fields:
