@@ -141,7 +141,7 @@ MUTANTS = (
         "C3",
         "crmsync/flows/observe.py",
         "    if not view.exists or change.deleted",
-        "    if True or change.deleted",
+        "    if True or not view.exists or change.deleted",
         ("tests/flows/test_flow_echo.py::test_the_echo_of_a_write_ends_where_it_came_in[sqlite]",),
     ),
     Mutant(
