@@ -218,10 +218,8 @@ def _show_quotas(console: Console, told: Sequence[dict[str, Any]]) -> None:
     """What is used of each limit, by whom, and until when what is due will be done."""
     rows = [
         [
-            ", ".join(each["endpoints"]),
-            each["bucket"] or "all",
-            f"{each['requests']:,} in {each['seconds']:g} s",
-            f"{each['used']:.0%}",
+            f"{', '.join(each['endpoints'])} {each['bucket']}".rstrip(),
+            f"{each['requests']:,} in {_span(each['seconds'])}",
             f"{each['left']:.0%}",
             ", ".join(f"{name} {rate:.1f}/s" for name, rate in each["by_class"].items() if rate >= 0.05),
             f"held until {each['held_until']}" if each["held_until"] else _seconds(each["done_in_seconds"]),
@@ -229,8 +227,12 @@ def _show_quotas(console: Console, told: Sequence[dict[str, Any]]) -> None:
         for each in told
     ]
     if rows:
-        console.print()
-        _table(console, ["budget", "requests", "limit", "used", "left", "by", "what is due takes"], rows, "")
+        _table(console, ["budget", "limit", "left", "sent lately", "due takes"], rows, "")
+
+
+def _span(seconds: float) -> str:
+    """A stretch of time as limits are told."""
+    return {60: "a minute", 3600: "an hour", 86400: "a day"}.get(seconds, f"{seconds:g} s")
 
 
 def _show_schedules(console: Console, told: Sequence[dict[str, Any]]) -> None:
@@ -240,7 +242,6 @@ def _show_schedules(console: Console, told: Sequence[dict[str, Any]]) -> None:
         for each in told
     ]
     if rows:
-        console.print()
         _table(console, ["schedule", "when", "next", "last", "outcome"], rows, "")
 
 

@@ -133,7 +133,7 @@ class Stage:
         try:
             self.kirim.start()
             self.crm.emulator.start()
-            subscription = self.kirim.subscribe(self.hook("kirim"), ("contact.created", "contact.updated"))
+            subscription = self.kirim.subscribe(self.hook("kirim"))
             self.crm.listen(self.hook(self.crm.name))
             self._write_configuration(subscription.secret)
             self._start_daemon()

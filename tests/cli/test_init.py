@@ -36,7 +36,8 @@ def init(*arguments: str, answers: str | None = None, **environment: str) -> Any
 
 
 def silent(*arguments: str, **environment: str) -> Any:
-    return init("--yes", "--tenant", "toko", "--set", NUMBER, *arguments, **environment)
+    """A later `--connector` takes the place of this one."""
+    return init("--yes", "--connector", "hubspot", "--tenant", "toko", "--set", NUMBER, *arguments, **environment)
 
 
 def test_without_a_question_the_file_passes_the_check(folder: Path) -> None:
@@ -169,7 +170,7 @@ def test_what_cannot_be_is_refused(folder: Path, arguments: list[str], said: str
 
 
 def test_what_only_an_account_knows_is_asked_for(folder: Path) -> None:
-    done = init("--yes", "--tenant", "toko")
+    done = init("--yes", "--connector", "hubspot", "--tenant", "toko")
 
     assert done.exit_code != 0
     assert "kirim.phone_number_ids" in done.output
@@ -183,7 +184,19 @@ def test_an_unknown_connector_is_told(folder: Path) -> None:
 
 
 def test_a_program_can_read_what_was_done(folder: Path) -> None:
-    done = init("--json", "--tenant", "toko", "--set", NUMBER, "--map", "name=lastname", "--out", "crmsync.yaml")
+    done = init(
+        "--json",
+        "--connector",
+        "hubspot",
+        "--tenant",
+        "toko",
+        "--set",
+        NUMBER,
+        "--map",
+        "name=lastname",
+        "--out",
+        "crmsync.yaml",
+    )
     said = json.loads(done.output)
 
     assert said == {
