@@ -35,7 +35,7 @@ lock: .venv/.ready  ## resolve the dependencies anew into the lock files
 	@scripts/lock
 
 bench: .venv/.ready  ## every benchmark, one after the other
-	@for each in intake latency slow_crm idle; do $(BIN)/python benchmarks/$$each.py; done
+	@for each in intake latency slow_crm idle backfill reconcile live segments; do $(BIN)/python benchmarks/$$each.py; done
 
 clean:  ## forget .venv and caches
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

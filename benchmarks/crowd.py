@@ -43,27 +43,37 @@ class Crowd(Stage):
 
     def people(self, count: int) -> None:
         """Contacts of Kirim, as if they had always been there."""
-        workspace = self.kirim.workspace
-        account = next(iter(workspace.accounts.values()))
-        began = self.kirim.clock() - timedelta(days=400)
-        for number in range(count):
-            at = began + timedelta(seconds=number)
-            workspace.contacts.add(
-                Contact(
-                    new_id(self.kirim.random, "ctc"),
-                    account,
-                    f"+62812{50_000_000 + number:08d}",
-                    f"Contact {number}",
-                    f"contact{number}@example.com",
-                    {"company": f"Company {number}", "city": "Bandung", "title": "Owner"},
-                    at,
-                    at,
-                )
-            )
+        inhabit(self, count)
 
     def command(self, *words: str) -> Command:
         """Begins a command of ours."""
-        return Command(self.folder, [*words, TENANT, "--config", str(self.configuration)])
+        return command(self, *words)
+
+
+def command(stage: Stage, *words: str) -> Command:
+    """Begins a command of ours."""
+    return Command(stage.folder, [*words, TENANT, "--config", str(stage.configuration)])
+
+
+def inhabit(stage: Stage, count: int, start: int = 0) -> None:
+    """Contacts of Kirim of which no event ever told."""
+    workspace = stage.kirim.workspace
+    account = next(iter(workspace.accounts.values()))
+    began = stage.kirim.clock() - timedelta(days=400)
+    for number in range(start, start + count):
+        at = began + timedelta(seconds=number)
+        workspace.contacts.add(
+            Contact(
+                new_id(stage.kirim.random, "ctc"),
+                account,
+                f"+62812{50_000_000 + number:08d}",
+                f"Contact {number}",
+                f"contact{number}@example.com",
+                {"company": f"Company {number}", "city": "Bandung", "title": "Owner"},
+                at,
+                at,
+            )
+        )
 
 
 class Command:
@@ -105,6 +115,15 @@ class Command:
                 watch(used)
             time.sleep(0.1)
         return code
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Ctrl-C, and its end."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
 
     def output(self) -> str:
         """What it said."""

@@ -275,7 +275,7 @@ class Daemon:
                 random.random,
                 tending.turn,
                 alerts.alert,
-                Running(database, wall_clock, alerts.alert).turn,
+                Running(database.patient(), wall_clock, alerts.alert).turn,
             )
             if Role.WORKER in self.roles:
                 if not hold.ensure():
@@ -428,7 +428,7 @@ def alone(configuration: Configuration, chosen: TenantConfig) -> Iterator[Alone]
             wall_clock,
             random.random,
             alert=alerts.alert,
-            walk=Running(database, wall_clock, alerts.alert).turn,
+            walk=Running(database.patient(), wall_clock, alerts.alert).turn,
         )
         calm_collector()
         worker.start()

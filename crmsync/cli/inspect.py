@@ -232,7 +232,8 @@ def _show_quotas(console: Console, told: Sequence[dict[str, Any]]) -> None:
 
 def _span(seconds: float) -> str:
     """A stretch of time as limits are told."""
-    return {60: "a minute", 3600: "an hour", 86400: "a day"}.get(seconds, f"{seconds:g} s")
+    words: dict[float, str] = {60: "a minute", 3600: "an hour", 86400: "a day"}
+    return words.get(seconds, f"{seconds:g} s")
 
 
 def _show_schedules(console: Console, told: Sequence[dict[str, Any]]) -> None:

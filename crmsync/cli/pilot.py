@@ -19,6 +19,9 @@ from crmsync.http import wall_clock
 from crmsync.store import runs
 
 LOOK_AGAIN = 0.5
+"""Seconds between two looks."""
+LOOKING = 0.03
+"""The share of the time that looking may take: what is still to be done is counted each time."""
 FINAL = frozenset({"done", "failed", "stopped"})
 
 
@@ -106,9 +109,13 @@ def pilot(configuration: Configuration, tenant: TenantConfig) -> Iterator[Pilot]
 def follow(pilot: Pilot, id: int, told: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Waits for the end of a run, telling how it goes. Ctrl-C stops the run where it is."""
     try:
-        while (now := pilot.look(id))["state"] not in FINAL:
+        while True:
+            began = time.monotonic()
+            now = pilot.look(id)
+            if now["state"] in FINAL:
+                break
             told(now)
-            time.sleep(LOOK_AGAIN)
+            time.sleep(max(LOOK_AGAIN, (time.monotonic() - began) / LOOKING))
     except KeyboardInterrupt:
         pilot.stop(id)
         now = pilot.look(id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from crmsync.daemon.suspension import Suspensions
 from crmsync.errors import ConnectorError, Fenced, Retry, StoreError, Suspend, Throttled
 from crmsync.flows import messages, segments
 from crmsync.flows.applying import apply
+from crmsync.flows.away import Away
 from crmsync.flows.braking import Brakes, Free
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import poll
@@ -40,7 +41,7 @@ from crmsync.logs import place
 from crmsync.store import lanes
 from crmsync.store.database import Database
 from crmsync.store.lanes import NEEDS_ENDPOINT, Fence, Lane, Waiting, Work
-from crmsync.store.records import KIRIM
+from crmsync.store.records import KIRIM, Rank
 
 IDLE = 1.0
 """Seconds between two ticks when nothing rings."""
@@ -48,7 +49,7 @@ SOON = 0.05
 """Seconds to the next tick while something waits for its window to pass."""
 SHORTEST = 0.01
 SHARE = 4
-"""A tick is followed by a pause of at least so many times its own length: it never takes more than a fifth."""
+"""A tick is followed by a pause of at least so many times the processor time it took: never more than a fifth."""
 TURN = 1.0
 """Seconds for which a turn goes on while there is more to do."""
 CALLS = 48
@@ -58,11 +59,15 @@ CALLS_OF_ONE = 12
 
 WANTS: Mapping[Work, Callable[[Connected], bool]] = {
     Work.SYNC: lambda connection: connection.live,
+    Work.BULK: lambda connection: connection.live,
     Work.APPLY: lambda connection: not connection.live,
     Work.LOG: lambda connection: connection.live and connection.messages.log is not Log.OFF,
     Work.SEGMENTS: lambda connection: connection.live and bool(connection.segments),
 }
 """What a connection has to be like for the work that is done on CRMs only."""
+
+RANKS: Mapping[Work, Rank] = {Work.SYNC: Rank.LIVE, Work.BULK: Rank.RUN}
+"""Which of the due pairs a lane writes."""
 
 CLASSES: Mapping[Work, Priority] = {Work.RUN: Priority.BACKFILL, Work.SEGMENTS: Priority.RECONCILE}
 """The class of what is sent in a lane, where it is not live. A batch of records has one of its own."""
@@ -111,6 +116,7 @@ class Worker:
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="tick", daemon=True)
         self._resting: set[Lane] = set()
         self._brakes: dict[tuple[str, str], Brakes] = {}
+        self._away: dict[tuple[str, str], Away] = {}
         self._store_failed = False
 
     def start(self) -> None:
@@ -143,11 +149,11 @@ class Worker:
     def _tick_until_stopped(self) -> None:
         while not self._stopping.is_set():
             self._rung.clear()
-            started = monotonic()
+            started, used = monotonic(), thread_time()
             again = self._tick()
             self.tick_seconds = monotonic() - started
             self.ticks += 1
-            pause = max(SHORTEST, SHARE * self.tick_seconds)
+            pause = max(SHORTEST, SHARE * (thread_time() - used))  # waiting for its turn costs nobody anything
             self._stopping.wait(pause)
             self._rung.wait(max(0.0, again - pause))
 
@@ -183,7 +189,7 @@ class Worker:
 
     def _ready(self, work: Waiting, now: datetime) -> bool:
         """What goes to a platform in batches waits for company while the budget is tight, until a batch is full."""
-        if work.lane.work not in (Work.SYNC, Work.REREAD):
+        if work.lane.work not in (Work.SYNC, Work.BULK, Work.REREAD):
             return True
         if work.count >= self._tenants[work.lane.tenant].endpoint(work.lane.endpoint).batch_size:
             return True
@@ -222,7 +228,7 @@ class Worker:
 
     def _thrift(self, lane: Lane) -> Thrift:
         """Writing needs both ends."""
-        ends = {lane.endpoint, KIRIM} if lane.work in (Work.SYNC, Work.LOG) else {lane.endpoint}
+        ends = {lane.endpoint, KIRIM} if lane.work in (Work.SYNC, Work.BULK, Work.LOG) else {lane.endpoint}
         return Thrift([budget for end in ends if (budget := self._budgets.get((lane.tenant, end))) is not None])
 
     def _work(self, lane: Lane, fence: Fence) -> None:
@@ -256,7 +262,7 @@ class Worker:
         waits, careful = self._waits_for(lane)
         thrift = self._thrift(lane)
         around = Surroundings(
-            self._database,
+            self._database.patient() if lane.work is Work.BULK else self._database,
             tenant,
             connection,
             fence,
@@ -267,7 +273,9 @@ class Worker:
             careful,
             thrift,
             going=self._going(),
-            brakes=self._brakes_of(lane) if lane.work is Work.SYNC else Free(),
+            brakes=self._brakes_of(lane) if lane.work in RANKS else Free(),
+            rank=RANKS.get(lane.work),
+            away=self._away.setdefault((lane.tenant, lane.endpoint), Away()),
         )
         if lane.work is Work.LOG:
             messages.log(around, connection.messages)

@@ -24,6 +24,7 @@ from crmsync.core.trouble import LOOKUP, NONE, Reason, Refusal, Trouble, digest,
 from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows import chronicle, ruling
+from crmsync.flows.away import Away
 from crmsync.flows.braking import Braking, Free
 from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
@@ -34,7 +35,7 @@ from crmsync.store.database import Database
 from crmsync.store.lanes import Fence
 from crmsync.store.matches import Candidate, Desk
 from crmsync.store.pairs import Ended, Taken
-from crmsync.store.records import HELD, KIRIM, Observation
+from crmsync.store.records import HELD, KIRIM, Observation, Rank
 
 DELETED = "the record was deleted in the CRM"
 SOON = timedelta(milliseconds=200)
@@ -48,7 +49,8 @@ class Surroundings:
     """What a turn needs besides the pairs themselves. `failures` says how often in a row the lane had to rest.
 
     `kirim_suspended` says why nothing can be written to Kirim now. `careful` sends one batch at a time, to a platform
-    that only just came back. `sparing` says what trying again may cost, `brakes` what may be sent. `going` says
+    that only just came back. `sparing` says what trying again may cost, `brakes` what may be sent. Only pairs of `rank`
+    are worked on, if it is set, and none that is `away`. `going` says
     whether the turn may go on once its first batches are through.
     """
 
@@ -64,6 +66,8 @@ class Surroundings:
     sparing: Sparing = field(default_factory=Lavish)
     going: Callable[[], bool] = bool
     brakes: Braking = field(default_factory=Free)
+    rank: Rank | None = None
+    away: Away = field(default_factory=Away)
 
 
 @dataclass(frozen=True, slots=True)

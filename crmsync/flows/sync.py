@@ -6,10 +6,12 @@ of it are stored together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import Connection
 
 from crmsync import crash
 from crmsync.connector import Connector, Outcome
@@ -41,12 +43,18 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
     nothing was answered batches are halved: an outage is probed with little, and a record that the platform chokes
     on comes to stand apart from those that can go.
     """
+    taken: list[Taken] = []
+    try:
+        return _sync(around, executor, taken)
+    finally:
+        around.away.leave(taken, around)
+
+
+def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) -> int:
+    """A turn. Everything that it takes is added to `taken`."""
     size = max(1, around.connection.connector.batch_size >> around.failures)
     in_flight = 1 if around.careful else IN_FLIGHT
-    now = around.clock()
-    due = around.database.write(
-        lambda tx: pairs.take(tx, around.tenant.id, around.connection.name, size * in_flight, now)
-    )
+    due = _take(around, size * in_flight, taken, alone=pairs.SUSPECTS)
     crash.point("sync.counted")
     due = _affordable(around, due)
     calm = [pair for pair in due if not _alone(pair)]
@@ -62,7 +70,7 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
     batches = [moving[start : start + size] for start in range(0, len(moving), size)]
     batches += [still] if still else []
     flushes = [executor.submit(_flush, around, batch) for batch in batches]
-    followed = _follow_up(around, executor, dict(zip(flushes, batches, strict=True)), size)
+    followed = _follow_up(around, executor, set(flushes), size, taken)
     flushes += followed
     flushes += [executor.submit(_flush_alone, around, pair) for pair in due if _failing(pair)]
     futures.wait(flushes)  # whatever becomes of one, the lane is not left while another has writes on their way
@@ -81,8 +89,32 @@ def sync(around: Surroundings, executor: futures.Executor) -> int:
     return len(due) - len(spare) + size * len(followed)
 
 
+def _take(around: Surroundings, most: int, taken: list[Taken], *, alone: int) -> list[Taken]:
+    """What is due and in nobody else's hands is in this turn's, from before anybody else can look."""
+    found: list[Taken] = []
+
+    def take(tx: Connection) -> None:
+        around.away.leave(found, around)  # a second try of the transaction begins anew
+        tenant, name, without = around.tenant.id, around.connection.name, around.away.ids()
+        found[:] = pairs.take(tx, tenant, name, most, around.clock(), alone=alone, rank=around.rank, without=without)
+        around.away.enter(found, around)
+
+    with around.away.taking:
+        try:
+            around.database.write(take)
+        except BaseException:
+            around.away.leave(found, around)
+            raise
+    taken += found
+    return found
+
+
 def _follow_up(
-    around: Surroundings, executor: futures.Executor, away: dict[futures.Future[Flush], Sequence[Taken]], size: int
+    around: Surroundings,
+    executor: futures.Executor,
+    away: set[futures.Future[Flush]],
+    size: int,
+    taken: list[Taken],
 ) -> list[futures.Future[Flush]]:
     """As one batch comes to a good end another goes, while there are full ones: none waits for the slowest of several.
 
@@ -91,27 +123,26 @@ def _follow_up(
     followed: list[futures.Future[Flush]] = []
     while away and around.going():
         done, _ = futures.wait(away, return_when=futures.FIRST_COMPLETED)
-        for flush in done:
-            del away[flush]
+        away -= done
         if any(flush.exception() is not None or flush.result() != Flush() for flush in done):
             break
         for _ in done:
-            batch = _next_batch(around, {(pair.kind, pair.kirim_id) for batch in away.values() for pair in batch}, size)
+            batch = _next_batch(around, size, taken)
             if not batch:
                 return followed
             flush = executor.submit(_flush, around, batch)
-            away[flush] = batch
+            away.add(flush)
             followed.append(flush)
     return followed
 
 
-def _next_batch(around: Surroundings, away: Collection[tuple[Kind, str]], size: int) -> Sequence[Taken]:
+def _next_batch(around: Surroundings, size: int, taken: list[Taken]) -> Sequence[Taken]:
     """A full batch of pairs that are not on their way and never failed; else nothing."""
-    tenant, name, now = around.tenant.id, around.connection.name, around.clock()
-    taken = around.database.write(lambda tx: pairs.take(tx, tenant, name, size, now, alone=0, without=away))
-    if len(taken) == size and not any(pair.failures for pair in taken):
-        return taken
-    around.database.write(lambda tx: pairs.give_back(tx, tenant, name, taken))
+    batch = _take(around, size, taken, alone=0)
+    if len(batch) == size and not any(pair.failures for pair in batch):
+        return batch
+    around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, batch))
+    around.away.leave(batch, around)
     return ()
 
 
@@ -183,15 +214,22 @@ def _flush(around: Surroundings, due: Sequence[Taken]) -> Flush:
     again = all(pair.failures for pair in due)
     asking = around.sparing.asking(urgency(pair.cause for pair in due))
     with around.sparing.spending() if again else asking:
-        try:
-            works = gather(around, due)
-        except ConnectorError as error:
-            around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, due))
-            return Flush(error)
-        for work in works:
-            work.decision = decide(work.rules, work.view)
-        with around.brakes.holding(works):
-            return _carry_out(around, works)
+        flush = _flushed(around, due)
+    if not flush.unanswered:  # those are stored when the turn ends
+        around.away.leave(due, around)
+    return flush
+
+
+def _flushed(around: Surroundings, due: Sequence[Taken]) -> Flush:
+    try:
+        works = gather(around, due)
+    except ConnectorError as error:
+        around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, due))
+        return Flush(error)
+    for work in works:
+        work.decision = decide(work.rules, work.view)
+    with around.brakes.holding(works):
+        return _carry_out(around, works)
 
 
 def _carry_out(around: Surroundings, works: Sequence[Work]) -> Flush:

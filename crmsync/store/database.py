@@ -33,7 +33,7 @@ class Backend(Protocol):
     @property
     def commits(self) -> int: ...
 
-    def write(self, work: Callable[[Connection], T]) -> T: ...
+    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T: ...
 
     def submit(self, work: Callable[[Connection], Any], done: Done) -> None: ...
 
@@ -49,8 +49,13 @@ class Backend(Protocol):
 class Database:
     """Open with `Database.open`; every method may be called from any thread."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, later: bool = False) -> None:
         self._backend = backend
+        self._later = later
+
+    def patient(self) -> Database:
+        """The same store, for work that nobody waits for: on SQLite its transactions let those of others go first."""
+        return Database(self._backend, later=True)
 
     @classmethod
     def open(cls, url: str, *, node: str = "", exclusive: bool = True) -> Database:
@@ -91,7 +96,7 @@ class Database:
         What `work` raises rolls back its own changes only, and reaches the caller. `work` may run more than once
         (a deadlock is tried again), so it must not have effects outside the transaction.
         """
-        return self._backend.write(work)
+        return self._backend.write(work, later=self._later)
 
     def submit(self, work: Callable[[Connection], Any], done: Done) -> None:
         """As `write`, without waiting and apart from other work: `done` is called in the thread that committed.

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, literal, or_, select, union_all
 
 from crmsync.store import tables
-from crmsync.store.records import KIRIM, insert
+from crmsync.store.records import KIRIM, Rank, insert
 
 _lane = tables.LaneState.__table__  # type: ignore[attr-defined]
 _delivery = tables.Delivery.__table__  # type: ignore[attr-defined]
@@ -40,6 +40,7 @@ class Work(StrEnum):
     REREAD = "reread"  # its records that have to be read again
     POLL = "poll"  # its feed of changes
     SYNC = "sync"  # pairs to be decided and written
+    BULK = "bulk"  # the same for those that a run found: what is live does not wait for them
     LOG = "log"  # messages for its timelines
     APPLY = "apply"  # what a person approved of, where nothing is written otherwise
     SEGMENTS = "segments"  # its segments, for Kirim's labels
@@ -50,12 +51,11 @@ class Work(StrEnum):
     PROBE = "probe"  # whether it can be used again: its other lanes wait for that
 
 
-NEEDS_ENDPOINT = frozenset({Work.REREAD, Work.POLL, Work.SYNC, Work.LOG, Work.APPLY, Work.SEGMENTS, Work.RUN})
-"""What rests while the endpoint is suspended. The watch and the sweep need less of it, and rest by themselves."""
-
-
-WRITES = frozenset({Work.SYNC, Work.LOG, Work.APPLY, Work.SEGMENTS})
+WRITES = frozenset({Work.SYNC, Work.BULK, Work.LOG, Work.APPLY, Work.SEGMENTS})
 """What rests while all of a connection is paused; it is observed all the same."""
+
+NEEDS_ENDPOINT = WRITES | {Work.REREAD, Work.POLL, Work.RUN}
+"""What rests while the endpoint is suspended. The watch and the sweep need less of it, and rest by themselves."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,7 +102,10 @@ def _waiting() -> Any:
         .where(_cursor.c.due_at <= now)
         .distinct(),
         select(_due.c.tenant, _due.c.connection, literal(Work.SYNC.value), func.count(), func.min(_due.c.first_at))
-        .where(_due.c.not_before <= now)
+        .where(_due.c.not_before <= now, _due.c.rank == Rank.LIVE)
+        .group_by(_due.c.tenant, _due.c.connection),
+        select(_due.c.tenant, _due.c.connection, literal(Work.BULK.value), func.count(), func.min(_due.c.first_at))
+        .where(_due.c.not_before <= now, _due.c.rank != Rank.LIVE)
         .group_by(_due.c.tenant, _due.c.connection),
         select(_entry.c.tenant, _entry.c.connection, literal(Work.LOG.value), literal(1), now)
         .where(_entry.c.not_before <= now)

@@ -29,7 +29,7 @@ from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
 from crmsync.store.bulk import Bulk, Lookup
 from crmsync.store.conflicts import NO_RULINGS, Rulings, rulings
-from crmsync.store.records import HELD, KIRIM, chunks, fields_of, views
+from crmsync.store.records import HELD, KIRIM, Rank, chunks, fields_of, views
 
 SUSPECTS = 16
 """Pairs that are taken for being worked on alone, in one turn."""
@@ -102,17 +102,21 @@ def take(
     *,
     together: int = ALONE_FROM,
     alone: int = SUSPECTS,
+    rank: Rank | None = None,
     without: Collection[tuple[Kind, str]] = (),
 ) -> list[Taken]:
     """The pairs whose turn it is: at most `limit`, and `alone` of those suspected. Live ones first, then the oldest.
 
     The attempt is counted here, before any work on them begins. Suspected are those past `together` attempts or
     failures. They are not worked on in company: `start` counts their attempts, one by one, so that none is charged
-    with the harm that another does. `without` are those that somebody works on already.
+    with the harm that another does. `rank` restricts them to those of one; `without` are those that somebody works on
+    already.
     """
     asked = {"tenant": tenant, "endpoint": endpoint, "now": now, "together": together, "most": limit}
-    counted = connection.execute(_CALM, {**asked, "without": [id for _, id in without]}).all()
-    suspected = connection.execute(_SUSPECTED, {**asked, "most": alone}).all() if alone else []
+    asked |= {"without": [id for _, id in without]} | ({} if rank is None else {"rank": rank})
+    calm, suspects = _TAKE[rank is not None]
+    counted = connection.execute(calm, asked).all()
+    suspected = connection.execute(suspects, {**asked, "most": alone}).all() if alone else []
     where = _where(tenant, endpoint)
     _COUNT.run(connection, [{**where, "of_kind": row.kind, "of_id": row.kirim_id} for row in counted])
     rows = [*counted, *suspected]
@@ -379,8 +383,11 @@ _DUE = (
     .limit(bindparam("most", type_=Integer))
 )
 _NEW = and_(_pair.c.attempts < bindparam("together"), _pair.c.failures < bindparam("together"))
-_CALM = _DUE.where(_NEW, _due.c.kirim_id.not_in(bindparam("without", expanding=True)))
-_SUSPECTED = _DUE.where(not_(_NEW))
+_FREE = _DUE.where(_due.c.kirim_id.not_in(bindparam("without", expanding=True)))
+_TAKE = {
+    ranked: (rows.where(_NEW), rows.where(not_(_NEW)))
+    for ranked, rows in ((False, _FREE), (True, _FREE.where(_due.c.rank == bindparam("rank", type_=Integer))))
+}
 _LINKED = (
     _pair.c.tenant == bindparam("tenant"),
     _pair.c.connection == bindparam("connection"),

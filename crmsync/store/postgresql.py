@@ -51,8 +51,8 @@ class Postgresql:
         self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.read(lambda connection: None)
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """See `Database.write`."""
+    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
+        """See `Database.write`. The server has room for several at once, so that nobody has to be let go first."""
         if self._closing.is_set():
             raise StoreUnavailable("the store is closed")
         for attempt in range(1, TRIES + 1):

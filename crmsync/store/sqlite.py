@@ -80,9 +80,9 @@ class Sqlite:
         """See `Database.commits`."""
         return self._writer.commits if self._writer else 0
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """See `Database.write`."""
-        return self._writing().run(work)
+    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
+        """See `Database.write`, and `Database.patient` for what is done later."""
+        return self._writing().run(work, later=later)
 
     def submit(self, work: Callable[[Connection], Any], done: Callable[..., None]) -> None:
         """See `Database.submit`."""

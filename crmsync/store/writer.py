@@ -53,11 +53,14 @@ def translated(error: BaseException) -> BaseException:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work, and who is told how it ended. What is `single` shares its commit with nobody."""
+    """Work, and who is told how it ended. What is `single` shares its commit with nobody, what is for `later` lets all
+    others go first.
+    """
 
     work: Callable[[Connection], Any]
     done: Callable[[Any, BaseException | None], None]
     single: bool = False
+    later: bool = False
 
 
 class Writer:
@@ -70,12 +73,13 @@ class Writer:
         self._connection: Connection | None = connect()
         self._jobs: deque[Job] = deque()
         self._singles: deque[Job] = deque()
+        self._later: deque[Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
         """Hands work in and waits for its durable end."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a transaction was started inside a transaction")
@@ -87,7 +91,7 @@ class Writer:
             else:
                 future.set_exception(error)
 
-        self.submit(Job(work, done))
+        self.submit(Job(work, done, later=later))
         return future.result()
 
     def submit(self, job: Job) -> None:
@@ -95,7 +99,7 @@ class Writer:
         with self._wake:
             if self._closing:
                 raise StoreUnavailable("the store is closed")
-            (self._singles if job.single else self._jobs).append(job)
+            (self._singles if job.single else self._later if job.later else self._jobs).append(job)
             self._wake.notify()
 
     def close(self) -> None:
@@ -111,6 +115,8 @@ class Writer:
                 self._commit_single(self._singles.popleft())
             if self._jobs:
                 self._commit_group(self._jobs.popleft())
+            elif self._later:
+                self._commit_group(self._later.popleft())
         crash.point("store.closing")
         if self._connection is not None:
             self._connection.close()
@@ -118,9 +124,9 @@ class Writer:
     def _wait(self) -> bool:
         """Whether there is anything to do; False once all is done and the store closes."""
         with self._wake:
-            while not self._jobs and not self._singles and not self._closing:
+            while not (self._jobs or self._singles or self._later or self._closing):
                 self._wake.wait()
-            return bool(self._jobs or self._singles)
+            return bool(self._jobs or self._singles or self._later)
 
     def _commit_single(self, job: Job) -> None:
         """A raw statement outside a transaction is one: begin, change and commit are a single call into SQLite.

@@ -115,7 +115,7 @@ class Walk:
             platform = self.chance.choice([self.home.kirim, self.home.crm])
             platform.meanwhile = [self.edit, self.deliver, lambda: self.home.turn(Work.OBSERVE, KIRIM)]
         work = self.chance.choice([*Work, Work.OBSERVE, Work.SYNC])
-        endpoint = "crm" if work is Work.SYNC else self.chance.choice([KIRIM, "crm"])
+        endpoint = "crm" if work in (Work.SYNC, Work.BULK) else self.chance.choice([KIRIM, "crm"])
         self.home.turn(work, endpoint)
 
     def end(self) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -44,3 +48,30 @@ def test_a_commit_that_fails_is_everyones_failure(sqlite: Database) -> None:
     sqlite.write(lambda connection: connection.exec_driver_sql("INSERT INTO parent VALUES (1)").close())
     assert sqlite.write(add_orphan) == "added"
     assert children(sqlite) == 1
+
+
+def test_what_is_patient_lets_all_others_go_first_and_is_done_in_the_end(sqlite: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold_up(connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(sqlite.write, hold_up)
+        assert begun.wait(10)
+        jobs = [pool.submit(sqlite.patient().write, lambda tx: order.append("patient")) for _ in range(2)]
+        jobs += [pool.submit(sqlite.write, lambda tx: order.append("urgent")) for _ in range(4)]
+        while not _waiting(sqlite, 6):
+            time.sleep(0.001)
+        go_on.set()
+        wait([first, *jobs])
+
+    assert order == ["urgent"] * 4 + ["patient"] * 2
+
+
+def _waiting(database: Database, count: int) -> bool:
+    """Whether so many are in the writer's hands."""
+    writer: Any = database._backend._writer  # type: ignore[attr-defined]
+    return len(writer._jobs) + len(writer._later) == count

@@ -22,6 +22,7 @@ from crmsync.core.mapping import FieldRule, Owner, Rules
 from crmsync.core.messages import Log, Logging
 from crmsync.daemon.running import FLOWS
 from crmsync.errors import ConnectorError, Fenced, Retry, Suspend
+from crmsync.flows.away import Away
 from crmsync.flows.messages import log
 from crmsync.flows.observe import observe
 from crmsync.flows.poll import CHANGES, poll
@@ -36,7 +37,7 @@ from crmsync.store import cursors, history, lanes, pairs, records, runs, tables
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
 from crmsync.store.pairs import Taken
-from crmsync.store.records import KIRIM, insert
+from crmsync.store.records import KIRIM, Rank, insert
 from crmsync.testing.clock import ManualClock
 from crmsync.testing.memory import MemoryConnector, MemoryCrm, UpdateOnlyMemoryConnector
 
@@ -186,6 +187,7 @@ class Household:
         self.wire: list[tuple[str, bytes]] = []
         self.fence_breaks = 0
         self.failures: dict[str, int] = {}
+        self.away = {name: Away() for name in self.crms}
         self.executor = Inline()
 
     @property
@@ -241,11 +243,21 @@ class Household:
         self.database.write(lambda tx: cursors.ring(tx, "acme", endpoint, Kind.CONTACT, CHANGES, self.clock()))
         return poll(self.database, self.tenant, endpoint, self.fence, self.clock)
 
-    def sync(self, name: str = "crm") -> int:
-        """One turn of writing."""
+    def sync(self, name: str = "crm", rank: Rank | None = None) -> int:
+        """One turn of writing, of what is due with this rank."""
         connection = self.tenant.connections[name]
         failures = self.failures.get(name, 0)
-        around = Surroundings(self.database, self.tenant, connection, self.fence, self.clock, lambda: 0.5, failures)
+        around = Surroundings(
+            self.database,
+            self.tenant,
+            connection,
+            self.fence,
+            self.clock,
+            lambda: 0.5,
+            failures,
+            rank=rank,
+            away=self.away[name],
+        )
         try:
             done = sync(around, self.executor)
         except (Retry, Suspend):
@@ -280,6 +292,7 @@ class Household:
     def turn(self, work: Work, endpoint: str) -> ConnectorError | Fenced | None:
         """One turn of any kind; what ends it early is returned, as the daemon would let the lane rest."""
         turns = {Work.OBSERVE: self.observe, Work.REREAD: self.reread, Work.POLL: self.poll, Work.SYNC: self.sync}
+        turns[Work.BULK] = lambda name: self.sync(name, Rank.RUN)
         logging = self.tenant.connections.get(endpoint)
         if work is Work.LOG and logging is not None and logging.messages.log is not Log.OFF:
             turns[work] = self.log
