@@ -59,8 +59,18 @@ def log(around: Surroundings, rules: Logging) -> int:
 
     Raises the error that stopped the connection, after every outcome was stored.
     """
-    tenant, name, connector = around.tenant.id, around.connection.name, around.connection.connector
-    taken = around.database.write(lambda tx: timeline.take(tx, tenant, name, connector.batch_size, around.clock()))
+    limit = around.connection.connector.batch_size
+    return _log(around, rules, limit) + _log(around, rules, 1, suspected=True)
+
+
+def _log(around: Surroundings, rules: Logging, limit: int, *, suspected: bool = False) -> int:
+    """One batch; or one entry alone, which may be what ends the process each time, and takes no others down with it."""
+    tenant, name = around.tenant.id, around.connection.name
+    taken = around.database.write(
+        lambda tx: timeline.take(tx, tenant, name, limit, around.clock(), suspected=suspected)
+    )
+    if not taken:
+        return 0
     crash.point("log.counted")
     drafts = around.database.read(lambda tx: _drafts(tx, tenant, taken, rules))
     try:

@@ -7,6 +7,7 @@ no redirect and repeats nothing.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections import defaultdict
 from collections.abc import Mapping
@@ -83,6 +84,14 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._answer
 
+    def ended(self) -> bool:
+        """Whether the server closed it while it idled, though the loop may not have come to notice."""
+        if self._transport is None or self._transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
     def close(self) -> None:
         """Ends the connection."""
         self.usable = False
@@ -135,7 +144,7 @@ class Poster:
         idle = self._idle[origin]
         while idle:
             connection = idle.pop()
-            if connection.usable and connection.idle_since > oldest:
+            if connection.usable and connection.idle_since > oldest and not connection.ended():
                 connection.idle_since = 0.0
                 return connection
             connection.close()

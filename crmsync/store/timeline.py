@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, case, literal, select, updat
 
 from crmsync.core import messages as core
 from crmsync.core.messages import Log, Logging
+from crmsync.core.retry import ALONE_FROM
 from crmsync.model import Message
 from crmsync.store import messages, tables
 from crmsync.store.cursors import NEVER
@@ -158,11 +159,21 @@ def _make_due(
     )
 
 
-def take(connection: Connection, tenant: str, name: str, limit: int, now: datetime) -> list[Entry]:
-    """The entries that are due, oldest first. The attempt is counted here, before anything is sent."""
+def take(
+    connection: Connection, tenant: str, name: str, limit: int, now: datetime, *, suspected: bool = False
+) -> list[Entry]:
+    """The entries that are due, oldest first. The attempt is counted here, before anything is sent.
+
+    Those that were started `ALONE_FROM` times without an end are suspected, and come only when they are asked for.
+    """
     rows = connection.execute(
         select(_entry)
-        .where(_entry.c.tenant == tenant, _entry.c.connection == name, _entry.c.not_before <= now)
+        .where(
+            _entry.c.tenant == tenant,
+            _entry.c.connection == name,
+            _entry.c.not_before <= now,
+            _entry.c.attempts >= ALONE_FROM if suspected else _entry.c.attempts < ALONE_FROM,
+        )
         .order_by(_entry.c.not_before, _entry.c.key)
         .limit(limit)
     ).all()

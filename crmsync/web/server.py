@@ -5,9 +5,11 @@ Knows HTTP and sockets, no application.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import gc
 import logging
 import os
@@ -15,6 +17,7 @@ import socket
 import stat
 import struct
 import sys
+import termios
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -40,8 +43,15 @@ LINGER = 0.5
 those that it took over when it stopped to listen."""
 DRAIN = 5
 """Seconds for the requests that have begun to arrive by then."""
-ATTACH_FILTER, RETURN = 26, 0x06
-"""Linux' SO_ATTACH_FILTER, and BPF_RET | BPF_K."""
+ATTACH_FILTER = 26
+"""Linux' SO_ATTACH_FILTER."""
+NO_KNOCKING = (
+    (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
+    (0x45, 0, 1, 0x02),  # SYN set?
+    (0x06, 0, 0, 0),  # then keep nothing of the packet
+    (0x06, 0, 0, 0x7FFFFFFF),  # else all of it
+)
+"""A program for the kernel's packet filter: nobody new comes in, and who is half in may come in whole."""
 SWITCH = 0.0005
 QUIET = 10.0
 """Seconds in which the server says the same thing once: a flood of bad requests is no flood of log lines."""
@@ -92,9 +102,16 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def shutdown(self) -> None:
-        """Told when the server ends. The rest of a head that is arriving is waited for, as the rest of a body is."""
-        if self._overhead <= 0:
+        """Told when the server ends. What has arrived, if only in part, is waited for and answered."""
+        if self._overhead <= 0 and not self._unread():
             super().shutdown()
+
+    def _unread(self) -> bool:
+        """Whether the kernel has something for us that the loop did not come to yet."""
+        count = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, count)
+        return count[0] > 0
 
     def _begin(self) -> None:
         if self._began is None:
@@ -129,6 +146,7 @@ class _Server(uvicorn.Server):
         await self._emptied(LINGER)
         for listening in sockets or []:
             _turn_away(listening)
+        await asyncio.sleep(POLL)
         waiting = [connection for listening in sockets or [] for connection in _accepted(listening)]
         for server in self.servers:
             server.close()
@@ -239,12 +257,12 @@ async def serve(
 def _turn_away(listening: socket.socket) -> None:
     """From now on nobody new comes into the kernel's queue, where closing would cut them off.
 
-    Who knocks is not heard, knocks again after a second, and finds the door closed. A filter of one instruction does
-    that, "keep nothing of the packet", which Linux has run on what comes to a listening socket (socket(7),
-    SO_ATTACH_FILTER). Elsewhere the few are cut off that come between the last look into the queue and its end.
+    Who knocks is not heard, knocks again after a second, and finds the door closed. Linux has a filter run on what
+    comes to a listening socket (socket(7), SO_ATTACH_FILTER). Elsewhere the few are cut off that come between the last
+    look into the queue and its end.
     """
-    instruction = ctypes.create_string_buffer(struct.pack("HBBI", RETURN, 0, 0, 0))
-    program = struct.pack("HP", 1, ctypes.addressof(instruction))
+    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in NO_KNOCKING))
+    program = struct.pack("HP", len(NO_KNOCKING), ctypes.addressof(instructions))
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, program)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from itertools import permutations
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 import pytest
 from support.household import Household
 
+from crmsync.connector import LogOutcome
 from crmsync.core.messages import Log, Logging
 from crmsync.core.retry import ATTEMPTS
 from crmsync.core.trouble import Reason
 from crmsync.flows import dead
 from crmsync.flows.dead import Action
-from crmsync.model import MessageStatus
+from crmsync.model import Activity, MessageStatus
 from crmsync.store import lanes
 from crmsync.store.database import Database
 from crmsync.store.dead import Wanted
@@ -190,6 +193,35 @@ def test_an_entry_that_ends_the_process_each_time_is_given_up(home: Household) -
 
     assert [letter["reason"] for letter in letters(home)] == [Reason.EXHAUSTED]
     assert len(timeline(home, contact)) == 1
+
+
+def test_an_entry_that_ends_the_process_takes_no_others_with_it(home: Household) -> None:
+    class Killed(BaseException):
+        """The process is no more."""
+
+    contact = customer(home)
+    said = [told("08:00", id=f"wamid.{number}", text=f"text {number}", contact_id=contact) for number in range(9)]
+    home.say(*said)
+    home.observe("kirim")
+    connector = home.tenant.connections["crm"].connector
+    log, starts = connector.log, 0
+
+    def deadly(activities: Sequence[Activity]) -> Sequence[LogOutcome]:
+        nonlocal starts
+        if any(activity.key == "wamid.4" for activity in activities):
+            starts += 1
+            raise Killed
+        return log(activities)
+
+    connector.log = deadly  # type: ignore[method-assign]
+    for _ in range(3 * ATTEMPTS):
+        later(home, 10)
+        with contextlib.suppress(Killed):
+            home.turn(lanes.Work.LOG, "crm")
+
+    assert [letter["reason"] for letter in letters(home)] == [Reason.EXHAUSTED]
+    assert len(timeline(home, contact)) == 8
+    assert starts == ATTEMPTS
 
 
 @pytest.mark.parametrize("log", [Log.DIGEST])

@@ -119,6 +119,21 @@ def test_who_was_connected_and_not_yet_accepted_is_answered(monkeypatch):
             connection.close()
 
 
+def test_nobody_new_comes_in_once_the_door_is_closing():
+    with server.bind("127.0.0.1:0") as listening, socket.socket() as early, socket.socket() as late:
+        early.connect(listening.getsockname())
+        server._turn_away(listening)
+        late.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            late.connect(listening.getsockname())
+
+        early.sendall(b"said after the door began to close")
+        (accepted,) = server._accepted(listening)
+        with accepted:
+            accepted.settimeout(10)
+            assert accepted.recv(100)
+
+
 def test_the_rest_of_a_head_is_waited_for():
     told = threading.Event()
     with Running(application, draining=told.set) as running, running.connect() as connection:
