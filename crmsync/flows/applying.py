@@ -10,7 +10,7 @@ from crmsync import crash
 from crmsync.core.retry import ATTEMPTS, wait
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.flows.plan import examine, mark, shown
-from crmsync.flows.settling import Surroundings, Work, store
+from crmsync.flows.settling import Surroundings, Work, reflect, store
 from crmsync.flows.sync import act
 from crmsync.store import plans
 from crmsync.store.plans import Approved, EndedItem, State
@@ -34,6 +34,7 @@ def apply(around: Surroundings) -> int:
         works = examine(around, kind, [id for id, item in items.items() if item not in spent])
         same = [work for work in works if _is(work, items[work.pair.kirim_id])]
         stopped = act(around, same) or stopped
+        reflect(around, same)
         ended = [_ended(around, items[work.pair.kirim_id], work) for work in same]
         going = {item.item.kirim_id for item in ended}
         ended += [EndedItem(item, State.FAILED, SPENT) for item in spent]

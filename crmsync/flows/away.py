@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from crmsync.model import Kind
-from crmsync.store.pairs import Taken
+from crmsync.store.pairs import Claim, Taken
 
 
 class Away:
@@ -26,15 +26,15 @@ class Away:
         with self._lock:
             return list(self._held)
 
-    def enter(self, pairs: Iterable[Taken], turn: object) -> None:
+    def enter(self, pairs: Iterable[Claim], turn: object) -> None:
         """These are in the hands of a turn."""
         with self._lock:
-            self._held.update({(pair.kind, pair.kirim_id): turn for pair in pairs})
+            self._held.update({(Kind(pair.kind), pair.kirim_id): turn for pair in pairs})
 
-    def leave(self, pairs: Iterable[Taken], turn: object) -> None:
+    def leave(self, pairs: Iterable[Claim | Taken], turn: object) -> None:
         """They no longer are; what another turn has taken since stays with that."""
         with self._lock:
             for pair in pairs:
-                key = (pair.kind, pair.kirim_id)
+                key = (Kind(pair.kind), pair.kirim_id)
                 if self._held.get(key) is turn:
                     del self._held[key]

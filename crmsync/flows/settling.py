@@ -34,7 +34,7 @@ from crmsync.store.conflicts import Decree, Rulings
 from crmsync.store.database import Database
 from crmsync.store.lanes import Fence
 from crmsync.store.matches import Candidate, Desk
-from crmsync.store.pairs import Ended, Taken
+from crmsync.store.pairs import Ended, Recent, Taken
 from crmsync.store.records import HELD, KIRIM, Observation, Rank
 
 DELETED = "the record was deleted in the CRM"
@@ -88,6 +88,7 @@ class Work:
     `merged` is the record that its own was merged into, where that belongs to another.
     `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
+    `settled`, `recent` and `entries` are what follows from the answers alone: base and notes, strokes, history.
     """
 
     pair: Taken
@@ -108,6 +109,8 @@ class Work:
     frozen: dict[str, tuple[Stroke, ...]] = field(default_factory=dict)
     followed: dict[str, Decree] = field(default_factory=dict)
     withheld: frozenset[Brake] = frozenset()
+    recent: Recent = field(default_factory=dict)
+    entries: Sequence[history.Entry] = ()
 
     @property
     def held(self) -> bool:
@@ -200,6 +203,15 @@ def _kirim(view: View | None, contact: str | None) -> Fields:
     return held if contact is None else {**held, CONTACT_LINK: (contact,)}
 
 
+def reflect(around: Surroundings, works: Sequence[Work]) -> None:
+    """What follows from the answers alone: worked out before the transaction, which is what all have to share."""
+    now = around.clock()
+    for work in works:
+        work.settled = settled(work)
+        work.recent = ruling.strokes(work, now)
+        work.entries = list(chronicle.entries(around, work, now))
+
+
 def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
     """Everything the flush learned, in one transaction. `counted` says whether failures are the records' own."""
     around.fence(tx)
@@ -214,7 +226,10 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
             records.observe(tx, tenant.id, endpoint, seen, now=now, followers=followers, settling=settling, into=into)
         crash.point("sync.storing")
         present = _present(tx, around, kind, batch, views[KIRIM], views[name])
-        owners = pairs.owners(tx, tenant.id, name, kind, {id for work in batch if (id := _crm_id(work))})
+        named = {work.pair.kirim_id: id for work in batch if (id := _crm_id(work))}
+        owners = pairs.owners(tx, tenant.id, name, kind, set(named.values()))
+        for kirim_id, id in named.items():  # of two that were given one record in one flush the first has it
+            owners.setdefault(id, kirim_id)
         ended = [_ended(around, work, present[work.pair.kirim_id], owners, now, counted=counted) for work in batch]
         pairs.end(tx, tenant.id, name, ended, now)
         _call_for_conversations(tx, around, batch, present, ended)
@@ -224,7 +239,7 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         ruling.write_down(tx, around.tenant.id, name, kind, batch, now)
         suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
         records.mark_stale(tx, tenant.id, name, kind, suspect, now)
-    history.add(tx, [entry for work in works for entry in chronicle.entries(around, work, now)])
+    history.add(tx, [entry for work in works for entry in work.entries])
     around.brakes.note(tx, works, now)
 
 
@@ -364,8 +379,7 @@ def _ended(
 
     `owners` has the Kirim ids that CRM records are linked to: a record is never linked to two.
     """
-    done = work.settled = work.settled or settled(work)
-    recent = ruling.strokes(work, now)
+    done = work.settled or settled(work)
     crm_id = _crm_id(work) or present.crm_id
     owner = owners.get(crm_id or "", work.pair.kirim_id)
     if owner != work.pair.kirim_id:
@@ -379,7 +393,7 @@ def _ended(
         base=done.base,
         noted=done.noted,
         trouble=_trouble(work, done),
-        recent=recent,
+        recent=work.recent,
     )
     if owner != work.pair.kirim_id:
         return _parked(

@@ -20,11 +20,11 @@ from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
 from crmsync.core.trouble import digest
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows.gathering import gather, known_in_kirim
-from crmsync.flows.settling import Surroundings, Work, settled, store
+from crmsync.flows.settling import Surroundings, Work, reflect, store
 from crmsync.flows.sparing import urgency
 from crmsync.model import Kind, Write
 from crmsync.store import pairs
-from crmsync.store.pairs import Taken
+from crmsync.store.pairs import Claim, Taken
 from crmsync.store.records import KIRIM
 
 IN_FLIGHT = 4
@@ -91,20 +91,22 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
 
 def _take(around: Surroundings, most: int, taken: list[Taken], *, alone: int) -> list[Taken]:
     """What is due and in nobody else's hands is in this turn's, from before anybody else can look."""
-    found: list[Taken] = []
+    tenant, name = around.tenant.id, around.connection.name
+    claims: list[Claim] = []
 
-    def take(tx: Connection) -> None:
-        around.away.leave(found, around)  # a second try of the transaction begins anew
-        tenant, name, without = around.tenant.id, around.connection.name, around.away.ids()
-        found[:] = pairs.take(tx, tenant, name, most, around.clock(), alone=alone, rank=around.rank, without=without)
-        around.away.enter(found, around)
+    def claim(tx: Connection) -> None:
+        around.away.leave(claims, around)  # a second try of the transaction begins anew
+        without = around.away.ids()
+        claims[:] = pairs.claim(tx, tenant, name, most, around.clock(), alone=alone, rank=around.rank, without=without)
+        around.away.enter(claims, around)
 
-    with around.away.taking:
-        try:
-            around.database.write(take)
-        except BaseException:
-            around.away.leave(found, around)
-            raise
+    try:
+        with around.away.taking:
+            around.database.write(claim)
+        found = around.database.read(lambda tx: pairs.load(tx, tenant, name, claims))
+    except BaseException:
+        around.away.leave(claims, around)
+        raise
     taken += found
     return found
 
@@ -235,11 +237,10 @@ def _flushed(around: Surroundings, due: Sequence[Taken]) -> Flush:
 def _carry_out(around: Surroundings, works: Sequence[Work]) -> Flush:
     """From sending to storing."""
     stopped = act(around, works)
+    reflect(around, works)
     acted = [work for work in works if work.outcomes]
     if acted and stopped is None and all(_unanswered(work) is not None for work in acted):
         return Flush(unanswered=works)
-    for work in works:
-        work.settled = settled(work)  # outside the transaction: it is the one thing that all have to share
     around.database.write(lambda tx: store(tx, around, works, counted=True))
     crash.point("sync.stored")
     return Flush(stopped)

@@ -5,9 +5,10 @@ SQLAlchemy compiles and converts, as everywhere; only its work for every single 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Text, any_, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 Convert = Callable[[Any], Any]
-TOGETHER = (64, 16, 4)
+TOGETHER = (100, 25, 5)
 """Rows that SQLite is given in one statement: with each statement the interpreter's lock is given away and won back."""
 
 
@@ -59,7 +60,10 @@ class _Compiled:
 
 
 class Bulk:
-    """A statement whose parameters are all named. `build` is given the dialect's `insert`, and makes it."""
+    """A statement whose parameters are all named. `build` is given the dialect's `insert`, and makes it.
+
+    Rows that are updated or deleted have to be different ones.
+    """
 
     def __init__(self, build: Callable[[Callable[[Any], Any]], Any], columns: Sequence[str] = ()) -> None:
         self._build = build
@@ -67,7 +71,7 @@ class Bulk:
         self._compiled: dict[str, _Compiled] = {}
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Executes it for every row, in order. Nothing is done for none."""
+        """Executes it for every row. Nothing is done for none."""
         if rows:
             made = self._made(connection)
             names = made.names
@@ -100,16 +104,30 @@ class Bulk:
             if convert is not None:
                 converters.append((place, convert))
         text = str(made)
-        several = _several(text, len(names)) if made.positional and made.isinsert else {}
+        several = _several(text, len(names)) if made.positional else {}
         return _Compiled(text, names, tuple(converters), bool(made.positional), several)
 
 
 def _several(text: str, width: int) -> Mapping[int, str]:
-    """The same insert for several rows. Its only placeholders are one row of values."""
-    row = f"({', '.join('?' * width)})"
-    if text.count("?") != width or text.count(f"VALUES {row}") != 1:
+    """The same statement for several rows at once, by how many; none where this one is not of a kind that is known."""
+    if text.count("?") != width:
         return {}
-    return {size: text.replace(f"VALUES {row}", f"VALUES {', '.join([row] * size)}") for size in TOGETHER}
+    return {size: made for size in TOGETHER if (made := _together(text, f"({', '.join('?' * width)})", size))}
+
+
+def _together(text: str, row: str, size: int) -> str:
+    """An insert of several rows; or an update or a delete of those that are named."""
+    rows = f"VALUES {', '.join([row] * size)}"
+    if text.startswith("INSERT") and text.count(f"VALUES {row}") == 1:
+        return text.replace(f"VALUES {row}", rows)
+    if text.startswith("UPDATE") and text.count(" WHERE ") == 1:
+        numbers = count(1)
+        named = re.sub(r"\?", lambda _: f"given.column{next(numbers)}", text)
+        return named.replace(" WHERE ", f" FROM ({rows}) AS given WHERE ")
+    head, _, asked = text.partition(" WHERE ")
+    if head.startswith("DELETE") and re.fullmatch(r"(?:[\w.]+ = \?(?: AND )?)+", asked):
+        return f"{head} WHERE {' OR '.join([f'({asked})'] * size)}"  # given a table SQLite would walk all of its own
+    return ""
 
 
 class Lookup:

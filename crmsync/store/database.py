@@ -54,7 +54,12 @@ class Database:
         self._later = later
 
     def patient(self) -> Database:
-        """The same store, for work that nobody waits for: on SQLite its transactions let those of others go first."""
+        """The same store, for work that nobody waits for, and that can be done again: on SQLite its transactions let
+        those of others go first.
+
+        They survive the end of the process like all others. Should the machine lose its power, those of the last moments
+        may be gone, the latest first: a commit that is durable takes along whatever was before it.
+        """
         return Database(self._backend, later=True)
 
     @classmethod
@@ -87,7 +92,7 @@ class Database:
 
     @property
     def commits(self) -> int:
-        """How many durable commits this handle made; on SQLite several transactions may share one."""
+        """How many commits this handle made; on SQLite several transactions may share one."""
         return self._backend.commits
 
     def write(self, work: Callable[[Connection], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -93,7 +93,26 @@ class Ended:
     unlinked: bool = False
 
 
-def take(
+class Claim(NamedTuple):
+    """A due pair whose turn it is, as it is stored."""
+
+    kind: str
+    kirim_id: str
+    revision: int
+    cause: str
+    first_at: datetime
+    crm_id: str | None
+    looked_up: bool
+    attempts: int
+    failures: int
+    base: Mapping[str, Any]
+    noted: Mapping[str, Any]
+    trouble: Any
+    recent: Any
+    reason: str
+
+
+def claim(
     connection: Connection,
     tenant: str,
     endpoint: str,
@@ -104,7 +123,7 @@ def take(
     alone: int = SUSPECTS,
     rank: Rank | None = None,
     without: Collection[tuple[Kind, str]] = (),
-) -> list[Taken]:
+) -> list[Claim]:
     """The pairs whose turn it is: at most `limit`, and `alone` of those suspected. Live ones first, then the oldest.
 
     The attempt is counted here, before any work on them begins. Suspected are those past `together` attempts or
@@ -119,10 +138,18 @@ def take(
     suspected = connection.execute(suspects, {**asked, "most": alone}).all() if alone else []
     where = _where(tenant, endpoint)
     _COUNT.run(connection, [{**where, "of_kind": row.kind, "of_id": row.kirim_id} for row in counted])
-    rows = [*counted, *suspected]
-    return [
-        pair for kind in {row.kind for row in rows} for pair in _with_views(connection, tenant, endpoint, kind, rows)
-    ]
+    return [Claim._make(row) for row in (*counted, *suspected)]
+
+
+def load(connection: Connection, tenant: str, endpoint: str, claims: Sequence[Claim]) -> list[Taken]:
+    """What deciding about them needs. Where a view moved since they were claimed, the revision did as well."""
+    kinds = {claim.kind for claim in claims}
+    return [pair for kind in sorted(kinds) for pair in _with_views(connection, tenant, endpoint, kind, claims)]
+
+
+def take(connection: Connection, tenant: str, endpoint: str, limit: int, now: datetime) -> list[Taken]:
+    """What is due, claimed and loaded at one moment."""
+    return load(connection, tenant, endpoint, claim(connection, tenant, endpoint, limit, now))
 
 
 def start(connection: Connection, tenant: str, endpoint: str, pair: Taken, until: datetime) -> None:

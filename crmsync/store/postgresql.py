@@ -58,8 +58,11 @@ class Postgresql:
         for attempt in range(1, TRIES + 1):
             try:
                 with self._engine.begin() as connection:
+                    if later:
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     result = work(connection)
-                self.last_commit = time.monotonic()
+                if not later:
+                    self.last_commit = time.monotonic()
                 with self._counting:
                     self.commits += 1
                 return result

@@ -221,7 +221,7 @@ def _observe(
             due = {id: causes[id] for id in moved if id not in own}
             make_due(connection, tenant, follower, kind, due, now, create=True, rank=rank)
     else:
-        linked = _link(connection, tenant, endpoint, kind, moved, causes, now)
+        linked = _link(connection, tenant, endpoint, kind, moved, causes, now, without=settling[1])
         due = merged | {kirim_id: causes[id] for id, kirim_id in linked.items()}
         due = {kirim_id: cause for kirim_id, cause in due.items() if kirim_id not in settling[1]}
         make_due(connection, tenant, endpoint, kind, due, now, create=False, rank=rank)
@@ -304,13 +304,18 @@ def _link(
     moved: Mapping[str, View],
     causes: Mapping[str, str],
     now: datetime,
+    *,
+    without: Collection[str],
 ) -> Mapping[str, str]:
-    """CRM records that changed: their Kirim ids, by the pair's record id, else by the Kirim id they carry."""
+    """CRM records that changed: their Kirim ids, by the pair's record id, else by the Kirim id they carry.
+
+    Those that carry an id `without` are linked by the caller.
+    """
     linked: dict[str, str] = {}  # crm id -> kirim id
     carried = {view.external_id: id for id, view in moved.items() if view.external_id and view.exists}
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
     linked.update((crm_id, kirim_id) for kirim_id, crm_id in _BY_CRM_ID.rows(connection, moved, **where))
-    unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked}
+    unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked and kirim_id not in without}
     for some in chunks(unlinked):
         rows = _BY_KIRIM_ID.rows(connection, some, **where)
         gone = _gone(connection, tenant, endpoint, kind, {row.crm_id for row in rows if row.crm_id is not None})

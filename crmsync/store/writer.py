@@ -54,7 +54,7 @@ def translated(error: BaseException) -> BaseException:
 @dataclass(frozen=True, slots=True)
 class Job:
     """Work, and who is told how it ended. What is `single` shares its commit with nobody, what is for `later` lets all
-    others go first.
+    others go first, and its commit does not wait for the disk: the next that does takes it along.
     """
 
     work: Callable[[Connection], Any]
@@ -76,6 +76,7 @@ class Writer:
         self._later: deque[Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._waits: bool | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -114,9 +115,9 @@ class Writer:
             if self._singles:  # in turns: neither the intake nor the work behind it may starve the other
                 self._commit_single(self._singles.popleft())
             if self._jobs:
-                self._commit_group(self._jobs.popleft())
+                self._commit_group(self._jobs, durable=True)
             elif self._later:
-                self._commit_group(self._later.popleft())
+                self._commit_group(self._later, durable=False)
         crash.point("store.closing")
         if self._connection is not None:
             self._connection.close()
@@ -136,7 +137,7 @@ class Writer:
         result: Any = None
         failure: BaseException | None = None
         try:
-            connection = self._connected()
+            connection = self._connected(durable=True)
             result = job.work(connection)
             if connection.in_transaction():  # SQLAlchemy begins one for its own statements
                 connection.commit()
@@ -147,19 +148,21 @@ class Writer:
             self._recover()
         job.done(result, failure)
 
-    def _commit_group(self, job: Job | None) -> None:
+    def _commit_group(self, jobs: deque[Job], *, durable: bool) -> None:
         """One commit for every job that is there; each is told its outcome after the commit."""
+        job: Job | None = jobs.popleft()
         ended: list[tuple[Job, Any, BaseException | None]] = []
         deadline = time.monotonic() + LONGEST_GROUP
         try:
-            connection = self._connected()
+            connection = self._connected(durable=durable)
             connection.begin()
             while job is not None:
                 ended.append((job, None, StoreUnavailable("the transaction was given up")))
                 ended[-1] = (job, *_attempt(connection, job))
-                job = self._jobs.popleft() if self._jobs and time.monotonic() < deadline else None
+                job = jobs.popleft() if jobs and time.monotonic() < deadline else None
             connection.commit()
-            self.last_commit = time.monotonic()
+            if durable:
+                self.last_commit = time.monotonic()
             self.commits += 1
         except BaseException as error:  # like an executor's: whatever it is belongs to those who wait
             trouble = translated(error)
@@ -169,9 +172,14 @@ class Writer:
         for each, result, failure in ended:
             each.done(result, failure)
 
-    def _connected(self) -> Connection:
+    def _connected(self, *, durable: bool) -> Connection:
+        """The connection, outside a transaction, whose commits wait for the disk or do not."""
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection, self._waits = self._connect(), None
+        if self._waits is not durable:
+            driver: Any = self._connection.connection.driver_connection
+            driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
+            self._waits = durable
         return self._connection
 
     def _recover(self) -> None:
