@@ -57,8 +57,8 @@ class Database:
         """The same store, for work that nobody waits for, and that can be done again: on SQLite its transactions let
         those of others go first.
 
-        They survive the end of the process like all others. Should the machine lose its power, those of the last moments
-        may be gone, the latest first: a commit that is durable takes along whatever was before it.
+        They survive the end of the process like all others. Should the machine lose its power, those of the last
+        moments may be gone, the latest first: a commit that is durable takes along whatever was before it.
         """
         return Database(self._backend, later=True)
 
