@@ -152,7 +152,8 @@ def _day(value: Value) -> Canonical:
 def storable(fields: Fields) -> Fields:
     """The same fields with every text fit for any store and any platform: NUL dropped, halves of characters joined
     or replaced."""
-    return {name: _storable(value) for name, value in fields.items()}
+    fit = {name: _storable(value) for name, value in fields.items()}
+    return fields if fit == fields else fit
 
 
 def _storable(value: Value) -> Value:

@@ -98,7 +98,7 @@ class Brakes:
 
     def note(self, tx: Transaction, works: Sequence[Work], now: datetime) -> None:
         """See `Braking`."""
-        touched = Counter((scope(work), brake) for work in works for brake in _written(work))
+        touched = Counter((scope(work), brake) for work in works for brake in work.touched)
         brakes.note(tx, self._tenant, self._name, touched, now)
 
     def _room(
@@ -146,8 +146,10 @@ def _kinds(work: Work) -> frozenset[Brake]:
     return frozenset() if work.held else kinds(work.decision, creates=work.crm is None)
 
 
-def _written(work: Work) -> frozenset[Brake]:
+def touched(work: Work) -> frozenset[Brake]:
     """The kinds of write that a platform accepted."""
     sides = {side for side in Side if isinstance(work.outcomes.get(side), Written)}
+    if not sides:
+        return frozenset()
     done = Decision(tuple(step for step in work.decision.steps if step.to in sides))
     return kinds(done, creates=work.crm is None)

@@ -25,7 +25,7 @@ from crmsync.core.views import NO_TIMES, Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows import chronicle, ruling
 from crmsync.flows.away import Away
-from crmsync.flows.braking import Braking, Free
+from crmsync.flows.braking import Braking, Free, touched
 from crmsync.flows.sparing import Lavish, Sparing
 from crmsync.flows.tenant import Connection, Tenant
 from crmsync.model import CONTACT_LINK, NOTHING, Fields, Kind, Record, Write, Written
@@ -88,7 +88,8 @@ class Work:
     `merged` is the record that its own was merged into, where that belongs to another.
     `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
-    `settled`, `recent` and `entries` are what follows from the answers alone: base and notes, strokes, history.
+    `settled`, `recent`, `entries`, `touched` and `seen` are what follows from the answers alone: base and notes,
+    strokes, history, what counts for the brakes, what the answers showed.
     """
 
     pair: Taken
@@ -111,6 +112,8 @@ class Work:
     withheld: frozenset[Brake] = frozenset()
     recent: Recent = field(default_factory=dict)
     entries: Sequence[history.Entry] = ()
+    touched: frozenset[Brake] = frozenset()
+    seen: Mapping[Side, Sequence[Observation]] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -205,11 +208,13 @@ def _kirim(view: View | None, contact: str | None) -> Fields:
 
 def reflect(around: Surroundings, works: Sequence[Work]) -> None:
     """What follows from the answers alone: worked out before the transaction, which is what all have to share."""
-    now = around.clock()
+    name, now = around.connection.name, around.clock()
     for work in works:
         work.settled = settled(work)
         work.recent = ruling.strokes(work, now)
         work.entries = list(chronicle.entries(around, work, now))
+        work.touched = touched(work)
+        work.seen = {Side.KIRIM: list(_seen(work, Side.KIRIM, KIRIM)), Side.CRM: list(_seen(work, Side.CRM, name))}
 
 
 def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
@@ -221,7 +226,7 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         settling = (name, {work.pair.kirim_id for work in batch})
         views: dict[str, dict[str, View]] = {KIRIM: {}, name: {}}
         for side, endpoint in ((Side.KIRIM, KIRIM), (Side.CRM, name)):
-            seen = list(_seen(side, endpoint, batch))
+            seen = [observation for work in batch for observation in work.seen[side]]
             followers, into = tenant.followers(kind), views[endpoint]
             records.observe(tx, tenant.id, endpoint, seen, now=now, followers=followers, settling=settling, into=into)
         crash.point("sync.storing")
@@ -324,15 +329,14 @@ def _refused(work: Work) -> bool:
     return isinstance(work.outcomes.get(Side.CRM), Reject) and Side.CRM not in work.remembered
 
 
-def _seen(side: Side, endpoint: str, works: Iterable[Work]) -> Iterable[Observation]:
-    """What the lookups and the answers say about one side. An answer without a record is taken as what was sent."""
-    for work in works:
-        if side is Side.CRM and work.found is not None:
-            yield Observation(work.found, Source.READ, f"lookup:{endpoint}")
-        outcome = work.outcomes.get(side)
-        if isinstance(outcome, Written) and (record := _held(work, side, outcome)) is not None:
-            basis = work.pair.kirim if side is Side.KIRIM else work.crm
-            yield Observation(record, Source.READ, f"write:{work.pair.cause}", basis=basis)
+def _seen(work: Work, side: Side, endpoint: str) -> Iterable[Observation]:
+    """What the lookup and the answer say about one side. An answer without a record is taken as what was sent."""
+    if side is Side.CRM and work.found is not None:
+        yield Observation(work.found, Source.READ, f"lookup:{endpoint}")
+    outcome = work.outcomes.get(side)
+    if isinstance(outcome, Written) and (record := _held(work, side, outcome)) is not None:
+        basis = work.pair.kirim if side is Side.KIRIM else work.crm
+        yield Observation(record, Source.READ, f"write:{work.pair.cause}", basis=basis)
 
 
 def _held(work: Work, side: Side, outcome: Written) -> Record | None:
@@ -342,8 +346,9 @@ def _held(work: Work, side: Side, outcome: Written) -> Record | None:
         return _sent(work, side, outcome)
     if not outcome.created:
         return record
-    empty = {name: None for rule in work.rules.fields for name in rule.right.names if name != CONTACT_LINK}
-    return replace(record, fields={**empty, **record.fields})
+    names = (name for rule in work.rules.fields for name in rule.right.names if name != CONTACT_LINK)
+    empty = {name: None for name in names if name not in record.fields}
+    return replace(record, fields={**empty, **record.fields}) if empty else record
 
 
 def _sent(work: Work, side: Side, outcome: Written) -> Record | None:

@@ -6,7 +6,7 @@ What a pause keeps back stays due, at `HELD`, until somebody resumes it or one o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, select, update
 
 from crmsync.store import tables
+from crmsync.store.bulk import Bulk
 from crmsync.store.records import HELD, insert
 
 _pause = tables.Pause.__table__  # type: ignore[attr-defined]
@@ -106,18 +107,20 @@ def note(connection: Connection, tenant: str, name: str, touched: Counter[tuple[
         return
     seconds = SLOT.total_seconds()
     slot = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
-    new = insert(connection, _tally)
-    rows: list[Mapping[str, Any]] = [
-        {"tenant": tenant, "connection": name, "scope": scope, "what": what, "slot": slot, "count": count}
-        for (scope, what), count in sorted(touched.items())
-    ]
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=["tenant", "connection", "scope", "what", "slot"],
-            set_={"count": _tally.c.count + new.excluded["count"]},
-        ),
-        rows,
+    where = {"tenant": tenant, "connection": name, "slot": slot}
+    rows = [{**where, "scope": scope, "what": str(what), "count": count} for (scope, what), count in touched.items()]
+    _NOTE.run(connection, sorted(rows, key=lambda row: (row["scope"], row["what"])))
+
+
+def _noted(insert: Callable[[Any], Any]) -> Any:
+    new = insert(_tally)
+    return new.on_conflict_do_update(
+        index_elements=["tenant", "connection", "scope", "what", "slot"],
+        set_={"count": _tally.c.count + new.excluded["count"]},
     )
+
+
+_NOTE = Bulk(_noted, [column.name for column in _tally.c])
 
 
 def purge(connection: Connection, before: datetime) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from crmsync.core.budget import Allowance, Priority, full, refilled, taken
 from crmsync.model import Rate
@@ -37,11 +37,8 @@ def draw(
     for change in changes:
         held = change(held)
     held, count = taken(refilled(held, now), who, most)
-    connection.execute(
-        update(_budget)
-        .where(_here(limit))
-        .values(state=held.document(), users=dict(limit.users), documented=_documented(limit.rate))
-    )
+    to = {"to_state": held.document(), "to_users": dict(limit.users), "to_documented": _documented(limit.rate)}
+    connection.execute(_KEEP, {**_named(limit), **to})
     return held, count
 
 
@@ -54,15 +51,17 @@ def every(connection: Connection) -> list[tuple[Limit, Allowance]]:
 def _locked(connection: Connection, limit: Limit, now: float) -> Allowance:
     """The limit as it stands, kept from others until the transaction ends. Another documented one begins anew."""
     fresh = full(limit.rate, now)
-    row: dict[str, Any] = {
-        "credential": limit.credential,
-        "bucket": limit.bucket,
-        "documented": _documented(limit.rate),
-        "users": dict(limit.users),
-        "state": fresh.document(),
-    }
-    connection.execute(insert(connection, _budget).on_conflict_do_nothing(), row)
-    found = connection.execute(select(_budget).where(_here(limit)).with_for_update()).one()
+    found = connection.execute(_LOOK, _named(limit)).first()
+    if found is None:
+        row = {
+            "credential": limit.credential,
+            "bucket": limit.bucket,
+            "documented": _documented(limit.rate),
+            "users": dict(limit.users),
+            "state": fresh.document(),
+        }
+        connection.execute(insert(connection, _budget).on_conflict_do_nothing(), row)
+        found = connection.execute(_LOOK, _named(limit)).one()
     held = Allowance.of(found.state)
     if list(found.documented) == _documented(limit.rate):
         return held
@@ -75,5 +74,14 @@ def _documented(rate: Rate) -> list[Any]:
     return [rate.requests, rate.seconds, rate.rolling]
 
 
-def _here(limit: Limit) -> Any:
-    return and_(_budget.c.credential == limit.credential, _budget.c.bucket == limit.bucket)
+def _named(limit: Limit) -> dict[str, str]:
+    return {"of_credential": limit.credential, "of_bucket": limit.bucket}
+
+
+_HERE = and_(_budget.c.credential == bindparam("of_credential"), _budget.c.bucket == bindparam("of_bucket"))
+_LOOK = select(_budget).where(_HERE).with_for_update()
+_KEEP = (
+    update(_budget)
+    .where(_HERE)
+    .values({name: bindparam(f"to_{name}") for name in ("state", "users", "documented")})
+)

@@ -132,8 +132,9 @@ def _times_of(document: str | None) -> Times:
 
 def _stored_times(times: Times) -> dict[str, int | None] | None:
     """As they are kept: microseconds, and nothing at all where the platform never told any."""
-    known = {name: None if at is None else tables.microseconds(at) for name, at in times.items()}
-    return known if any(known.values()) else None
+    if not any(times.values()):
+        return None
+    return {name: None if at is None else tables.microseconds(at) for name, at in times.items()}
 
 
 def count(connection: Connection, tenant: str, endpoint: str, kind: Kind) -> int:
@@ -229,10 +230,13 @@ def _observe(
 
 
 def _clean(record: Record) -> Record:
+    fit = storable(record.fields)
+    if fit is record.fields and record.external_id != "":
+        return record
     return Record(
         record.kind,
         record.id,
-        storable(record.fields),
+        fit,
         record.version,
         record.external_id or None,
         record.aliases,

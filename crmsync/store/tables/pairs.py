@@ -15,7 +15,6 @@ class View(SQLModel, table=True):
     """What an endpoint was last seen to hold of one record, in its own spelling. Kept once per record."""
 
     __tablename__ = "view"
-    __table_args__ = (Index("view_external", "tenant", "endpoint", "kind", "external_id"),)
 
     tenant: str = Field(primary_key=True)
     endpoint: str = Field(primary_key=True)

@@ -249,7 +249,6 @@ def upgrade() -> None:
         sa.Column("times", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("tenant", "endpoint", "kind", "id"),
     )
-    op.create_index("view_external", "view", ["tenant", "endpoint", "kind", "external_id"])
 
     op.create_table(
         "chore",
