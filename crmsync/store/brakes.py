@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from crmsync.store import tables
 from crmsync.store.bulk import Bulk
@@ -60,8 +60,12 @@ def end(connection: Connection, tenant: str, name: str, kinds: Collection[str], 
 
 def paused(connection: Connection, tenant: str, name: str) -> frozenset[str]:
     """What is paused on a connection."""
-    here = and_(_pause.c.tenant == tenant, _pause.c.connection == name)
-    return frozenset(connection.execute(select(_pause.c.what).where(here)).scalars())
+    return frozenset(connection.execute(_PAUSED, {"of_tenant": tenant, "of_connection": name}).scalars())
+
+
+_PAUSED = select(_pause.c.what).where(
+    _pause.c.tenant == bindparam("of_tenant"), _pause.c.connection == bindparam("of_connection")
+)
 
 
 def every(connection: Connection) -> list[tuple[Pause, int]]:
@@ -91,14 +95,23 @@ def used(
     connection: Connection, tenant: str, name: str, scopes: Iterable[str], since: datetime
 ) -> dict[tuple[str, str], int]:
     """How many records were touched, by scope and kind: in a run since ever, otherwise since a moment."""
-    here = and_(_tally.c.tenant == tenant, _tally.c.connection == name, _tally.c.scope.in_(sorted(set(scopes))))
-    counted = and_(here, (_tally.c.scope != "") | (_tally.c.slot > since))
-    rows = connection.execute(
-        select(_tally.c.scope, _tally.c.what, func.sum(_tally.c.count).label("touched"))
-        .where(counted)
-        .group_by(_tally.c.scope, _tally.c.what)
+    found: dict[tuple[str, str], int] = {}
+    for scope in set(scopes):
+        asked = {"of_tenant": tenant, "of_connection": name, "of_scope": scope, "since": since}
+        found.update({(scope, row.what): int(row.touched) for row in connection.execute(_USED, asked)})
+    return found
+
+
+_USED = (
+    select(_tally.c.what, func.sum(_tally.c.count).label("touched"))
+    .where(
+        _tally.c.tenant == bindparam("of_tenant"),
+        _tally.c.connection == bindparam("of_connection"),
+        _tally.c.scope == bindparam("of_scope"),
+        or_(_tally.c.scope != "", _tally.c.slot > bindparam("since")),
     )
-    return {(row.scope, row.what): int(row.touched) for row in rows}
+    .group_by(_tally.c.what)
+)
 
 
 def note(connection: Connection, tenant: str, name: str, touched: Counter[tuple[str, Any]], now: datetime) -> None:

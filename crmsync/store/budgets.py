@@ -81,7 +81,5 @@ def _named(limit: Limit) -> dict[str, str]:
 _HERE = and_(_budget.c.credential == bindparam("of_credential"), _budget.c.bucket == bindparam("of_bucket"))
 _LOOK = select(_budget).where(_HERE).with_for_update()
 _KEEP = (
-    update(_budget)
-    .where(_HERE)
-    .values({name: bindparam(f"to_{name}") for name in ("state", "users", "documented")})
+    update(_budget).where(_HERE).values({name: bindparam(f"to_{name}") for name in ("state", "users", "documented")})
 )

@@ -33,14 +33,16 @@ class _Compiled:
     def execute(self, connection: Connection, rows: Iterable[list[Any]]) -> None:
         """Sends the rows, several in one statement where the driver would send each by itself."""
         ready = self.converted(rows)
-        place = 0
+        if not self.positional:
+            connection.exec_driver_sql(self.text, ready)
+            return
+        driver, place = sqlite_driver(connection), 0
         for size, text in self.several.items():
             while len(ready) - place >= size:
-                together = tuple(chain.from_iterable(ready[place : place + size]))
-                connection.exec_driver_sql(text, together)
+                driver.execute(text, tuple(chain.from_iterable(ready[place : place + size])))
                 place += size
         if place < len(ready):
-            connection.exec_driver_sql(self.text, ready[place:])
+            driver.executemany(self.text, ready[place:])
 
     def converted(self, rows: Iterable[list[Any]]) -> list[Any]:
         """Rows in the order of the names, as the driver takes them."""
@@ -57,6 +59,13 @@ class _Compiled:
                     values[place] = before[1]
             done.append(tuple(values) if self.positional else dict(zip(names, values, strict=True)))
         return done
+
+
+def sqlite_driver(connection: Connection) -> Any:
+    """The driver's own connection, inside the transaction: SQLAlchemy has nothing to add to rows that are converted."""
+    if not connection.in_transaction():
+        connection.begin()
+    return connection.connection.driver_connection
 
 
 class Bulk:
@@ -152,7 +161,8 @@ class Lookup:
         text, order = made
         if order:
             values = {**parameters, "ids": orjson.dumps(list(ids)).decode()}
-            return connection.exec_driver_sql(text, tuple(values[each] for each in order)).all()
+            found: Sequence[Any] = sqlite_driver(connection).execute(text, [values[name] for name in order]).fetchall()
+            return found
         return connection.exec_driver_sql(text, {**parameters, "ids": list(ids)}).all()
 
     def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...]]:

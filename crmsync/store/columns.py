@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, Integer, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -32,12 +34,13 @@ class Instant(TypeDecorator[datetime]):
 
 def microseconds(value: datetime) -> int:
     """Whole microseconds since 1970, of an aware time."""
-    return int((value.replace(microsecond=0)).timestamp()) * 1_000_000 + value.microsecond
+    since = value - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(microseconds: int) -> datetime:
     """An aware time in UTC, of microseconds since 1970."""
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 class Document(TypeDecorator[Any]):

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import (
     Connection,
     Integer,
+    Text,
+    all_,
     and_,
     bindparam,
     delete,
@@ -17,8 +20,10 @@ from sqlalchemy import (
     literal_column,
     not_,
     select,
+    true,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from crmsync.core.breaker import Stroke
 from crmsync.core.decide import Agreed, Noted, Why
@@ -132,8 +137,10 @@ def claim(
     already.
     """
     asked = {"tenant": tenant, "endpoint": endpoint, "now": now, "together": together, "most": limit}
-    asked |= {"without": [id for _, id in without]} | ({} if rank is None else {"rank": rank})
-    calm, suspects = _TAKE[rank is not None]
+    ids = [id for _, id in without]
+    sqlite = connection.dialect.name == "sqlite"
+    asked |= {"without": orjson.dumps(ids).decode() if sqlite else ids} | ({} if rank is None else {"rank": rank})
+    calm, suspects = _TAKE[connection.dialect.name, rank is not None]
     counted = connection.execute(calm, asked).all()
     suspected = connection.execute(suspects, {**asked, "most": alone}).all() if alone else []
     where = _where(tenant, endpoint)
@@ -410,10 +417,16 @@ _DUE = (
     .limit(bindparam("most", type_=Integer))
 )
 _NEW = and_(_pair.c.attempts < bindparam("together"), _pair.c.failures < bindparam("together"))
-_FREE = _DUE.where(_due.c.kirim_id.not_in(bindparam("without", expanding=True)))
+_EACH = func.json_each(bindparam("without", type_=Text)).table_valued("value")
+_FREE = {
+    "sqlite": _DUE.where(_due.c.kirim_id.not_in(select(_EACH.c.value))),
+    "postgresql": _DUE.where(_due.c.kirim_id != all_(bindparam("without", type_=ARRAY(Text)))),
+}
+_RANKED = {False: true(), True: _due.c.rank == bindparam("rank", type_=Integer)}
 _TAKE = {
-    ranked: (rows.where(_NEW), rows.where(not_(_NEW)))
-    for ranked, rows in ((False, _FREE), (True, _FREE.where(_due.c.rank == bindparam("rank", type_=Integer))))
+    (dialect, ranked): (free.where(only, _NEW), free.where(only, not_(_NEW)))
+    for dialect, free in _FREE.items()
+    for ranked, only in _RANKED.items()
 }
 _LINKED = (
     _pair.c.tenant == bindparam("tenant"),

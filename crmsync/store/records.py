@@ -321,14 +321,16 @@ def _link(
     linked.update((crm_id, kirim_id) for kirim_id, crm_id in _BY_CRM_ID.rows(connection, moved, **where))
     unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked and kirim_id not in without}
     for some in chunks(unlinked):
-        rows = _BY_KIRIM_ID.rows(connection, some, **where)
-        gone = _gone(connection, tenant, endpoint, kind, {row.crm_id for row in rows if row.crm_id is not None})
-        taken = {row.kirim_id for row in rows if row.crm_id is not None and row.crm_id not in gone}
+        paired: dict[str, str | None] = {
+            kirim_id: crm_id for kirim_id, crm_id in _BY_KIRIM_ID.rows(connection, some, **where)
+        }
+        gone = _gone(connection, tenant, endpoint, kind, {crm_id for crm_id in paired.values() if crm_id is not None})
+        taken = {kirim_id for kirim_id, crm_id in paired.items() if crm_id is not None and crm_id not in gone}
         fresh = {kirim_id: unlinked[kirim_id] for kirim_id in some if kirim_id not in taken}
         if fresh:
-            replaced = {row.kirim_id: causes[fresh[row.kirim_id]] for row in rows if row.crm_id in gone}
+            replaced = {id: causes[fresh[id]] for id, crm_id in paired.items() if crm_id in gone}
             call_for_conversations(connection, tenant, endpoint, kind, replaced, now)
-            _make_links(connection, tenant, endpoint, kind, fresh, {row.kirim_id for row in rows})
+            _make_links(connection, tenant, endpoint, kind, fresh, paired)
             linked.update({crm_id: kirim_id for kirim_id, crm_id in fresh.items()})
         strangers = {kirim_id: causes[fresh[kirim_id]] for kirim_id in fresh}
         known = views(connection, tenant, KIRIM, kind, strangers)

@@ -140,24 +140,32 @@ def save(connection: Connection, run: Run, step: Step, now: datetime) -> Run:
     """A step is done; call it where what it found is stored. Raises `Fenced` if the run went on without us."""
     ended = step.state in (State.DONE, State.FAILED)
     row = connection.execute(
-        update(_run)
-        .where(_run.c.id == run.id, _run.c.steps == run.steps, _run.c.state == State.RUNNING)
-        .values(
-            endpoint=step.endpoint,
-            place=dict(step.place),
-            counts=dict(step.counts),
-            state=step.state,
-            error=step.error,
-            due_at=step.due_at,
-            moved_at=now,
-            ended_at=now if ended else None,
-            steps=run.steps + 1,
-        )
-        .returning(_run)
+        _SAVE,
+        {
+            "of_id": run.id,
+            "of_steps": run.steps,
+            "to_endpoint": step.endpoint,
+            "to_place": dict(step.place),
+            "to_counts": dict(step.counts),
+            "to_state": step.state,
+            "to_error": step.error,
+            "to_due_at": step.due_at,
+            "to_moved_at": now,
+            "to_ended_at": now if ended else None,
+        },
     ).first()
     if row is None:
         raise Fenced(f"run {run.id} was stopped, or goes on elsewhere")
     return _read(row)
+
+
+_MOVED = ("endpoint", "place", "counts", "state", "error", "due_at", "moved_at", "ended_at")
+_SAVE = (
+    update(_run)
+    .where(_run.c.id == bindparam("of_id"), _run.c.steps == bindparam("of_steps"), _run.c.state == State.RUNNING)
+    .values({"steps": _run.c.steps + 1, **{name: bindparam(f"to_{name}") for name in _MOVED}})
+    .returning(_run)
+)
 
 
 def stop(connection: Connection, id: int, now: datetime) -> bool:
@@ -235,7 +243,7 @@ def without_pair(
 ) -> set[str]:
     """The Kirim records that have no pair on a connection yet."""
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
-    return set(kirim_ids) - {row.kirim_id for row in _PAIRED.rows(connection, kirim_ids, **where)}
+    return set(kirim_ids) - {kirim_id for (kirim_id,) in _PAIRED.rows(connection, kirim_ids, **where)}
 
 
 _PAIRED = Lookup(

@@ -149,7 +149,8 @@ class Sqlite:
 
         @event.listens_for(engine, "begin")
         def begin_now(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            driver: Any = connection.connection.driver_connection
+            driver.execute(begin)
 
         return engine
 
