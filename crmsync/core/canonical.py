@@ -51,12 +51,17 @@ def canonical(kind: FieldType, value: Value, region: str | None = None) -> Canon
     if kind is FieldType.EMAIL:
         return written.casefold() or None
     if kind is FieldType.PHONE:
-        return phone(written, region) or None
+        plain = _ungrouped(written)
+        return _e164(plain, region) or plain or None
     return written or None
 
 
 def same(kind: FieldType, one: Value, other: Value, region: str | None = None) -> bool:
     """Whether two spellings stand for one value."""
+    if kind is FieldType.PHONE and isinstance(one, str) and isinstance(other, str):
+        ours, theirs = _ungrouped(text(one)), _ungrouped(text(other))
+        if ours == theirs:  # there is no need to know what number it is
+            return True
     return canonical(kind, one, region) == canonical(kind, other, region)
 
 
@@ -74,8 +79,14 @@ def phone(written: str, region: str | None = None) -> str:
     """
     if not written.isascii():
         written = unicodedata.normalize("NFKC", written.translate(INVISIBLE)).strip()
-    plain = written.translate(GROUPING) if GROUPED(written) else written
-    return _e164(plain, region) or written
+    return _e164(_ungrouped(written), region) or written
+
+
+def _ungrouped(written: str) -> str:
+    """A number without what people put between its digits."""
+    if not written.isascii():
+        written = unicodedata.normalize("NFKC", written.translate(INVISIBLE)).strip()
+    return written.translate(GROUPING) if GROUPED(written) else written
 
 
 @lru_cache(maxsize=8_192)

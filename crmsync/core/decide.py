@@ -373,22 +373,29 @@ def settle(
         elif step.to in answers:
             held = _held(step, answers[step.to])
             noted.pop(name, None)
-            together = [step]
             if step.rule.owner is Owner.UNION or step.why is Why.OPERATOR:
-                together = [other for other in decision.steps if other.rule.name == name and other.to is not None]
-            if all(
-                other.to in answers for other in together
-            ):  # what is written to both sides is agreed once both took it
-                sides = {other.to: _held(other, answers[other.to]) for other in together if other.to is not None}
-                base[name] = Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))
+                agreed = _agreed_by_both(step, decision, answers)
+            else:
+                agreed = Agreed(held, step.crm) if step.to is Side.KIRIM else Agreed(step.kirim, held)
+            if agreed is not None:
+                base[name] = agreed
             if not _untouched(held, step.value) and not same(step.rule.type, held, step.value, rules.region):
                 respelled[name] = held
     return Settled(base, noted, respelled)
 
 
+def _agreed_by_both(step: Step, decision: Decision, answers: Mapping[Side, Fields]) -> Agreed | None:
+    """What is written to both sides is agreed once both took it."""
+    together = {each.to: each for each in decision.steps if each.rule.name == step.rule.name and each.to is not None}
+    if not together.keys() <= answers.keys():
+        return None
+    sides = {side: _held(each, answers[side]) for side, each in together.items()}
+    return Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))
+
+
 def _held(step: Step, answer: Fields) -> Value:
     """What a side holds after it was written; what its answer does not show is as it was sent."""
     lens = step.rule.left if step.to is Side.KIRIM else step.rule.right
-    whole = all(name in answer for name in lens.names)
+    whole = all([name in answer for name in lens.names])
     read = lens.read(answer if whole else {**step.raw, **answer})
     return step.value if isinstance(read, Unknown) else read

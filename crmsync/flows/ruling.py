@@ -35,10 +35,9 @@ def strokes(work: Work, now: datetime) -> Recent:
     strokes: dict[str, tuple[Stroke, ...]] = pruned(work.pair.recent, now)
     for step in work.decision.steps:
         name = step.rule.name
-        ended = work.ended(step)
-        if name in work.pair.rulings.decreed:
+        if step.to is None or step.why in FILLING or name in work.pair.rulings.decreed:
             continue
-        if step.to is not None and ended == "written" and step.why not in FILLING:
+        if work.ended(step) == "written":
             strokes[name] = (*strokes.get(name, ()), Stroke(now, step.to.value, step.old, step.value))
             if oscillates(step.rule, strokes[name], work.rules.region):
                 work.frozen[name] = strokes[name]
