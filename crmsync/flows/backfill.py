@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,6 +18,7 @@ from crmsync import crash
 from crmsync.core.views import Source, Verdict
 from crmsync.core.views import observe as judge
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
+from crmsync.flows.ahead import Ahead
 from crmsync.flows.legs import Leg, concerned, legs
 from crmsync.flows.steps import Stride, counted
 from crmsync.flows.tenant import Tenant
@@ -78,23 +80,30 @@ def begin(tx: Connection, tenant: Tenant, options: Options, now: datetime, *, an
 
 def turn(stride: Stride, run: Run) -> None:
     """Reads page after page, and no faster than what it finds is worked off; then waits for the rest."""
-    while stride.going() and run.state is State.RUNNING:
-        if run.place.get("settling"):
-            run = stride.settle(run, concerned(stride.tenant, run.options["source"]))
-        elif int(run.counts.get("pages", 0)) % LOOK_EVERY == 0 and _crowded(stride, run):
-            stride.pause(PAUSE)
-        else:
-            run = _page(stride, run)
+    with Ahead() as ahead:
+        while (ahead.waits or stride.going()) and run.state is State.RUNNING:
+            if run.place.get("settling"):
+                run = stride.settle(run, concerned(stride.tenant, run.options["source"]))
+            elif int(run.counts.get("pages", 0)) % LOOK_EVERY == 0 and _crowded(stride, run):
+                stride.pause(PAUSE)
+                if not stride.going():
+                    break
+            else:
+                run = _page(stride, run, ahead)
 
 
-def _page(stride: Stride, run: Run) -> Run:
+def _page(stride: Stride, run: Run, ahead: Ahead) -> Run:
     options, walked = Options.of(run.options), legs(stride.tenant, run.options["source"])
     number = int(run.place["leg"])
     if number >= len(walked) or walked[number].endpoint != run.endpoint:
         return stride.fail(run, "the configuration changed: what was walked is not mapped any more")
     leg = walked[number]
+
+    def read(cursor: str | None) -> Page:
+        return stride.tenant.endpoint(leg.endpoint).walk(leg.kind, cursor, options.since)
+
     try:
-        page = stride.tenant.endpoint(leg.endpoint).walk(leg.kind, run.place["cursor"], options.since)
+        page = ahead.page((number, run.place["cursor"]), partial(read, run.place["cursor"]))
     except (Retry, Suspend):
         raise
     except ConnectorError as error:
@@ -104,6 +113,8 @@ def _page(stride: Stride, run: Run) -> Run:
         left = options.limit - int(run.counts.get("read", 0))
         page = replace(page, records=page.records[:left], more=page.more and left > len(page.records))
     endpoint, place = _behind(run, walked, page)
+    if page.more and stride.going():
+        ahead.ask((number, page.cursor), partial(read, page.cursor))
 
     def store(tx: Connection) -> Step:
         now = stride.clock()

@@ -27,7 +27,7 @@ from crmsync.store import pairs
 from crmsync.store.pairs import Claim, Taken
 from crmsync.store.records import KIRIM
 
-IN_FLIGHT = 4
+IN_FLIGHT = 6
 """Batches of one lane that may be on their way at once."""
 SUSPECTS = 4
 """Pairs in one turn that may be what ended the process."""
