@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -122,7 +123,7 @@ def test_a_customer_who_writes_becomes_a_contact_a_ticket_and_an_entry_on_both(t
     assert town.hubspot.get(record)["lastname"] == "Lee"
 
 
-def test_closing_and_giving_away_reach_the_ticket_and_strangers_fall_to_somebody(town: Town) -> None:
+def test_closing_and_giving_away_reach_the_ticket_and_strangers_fall_to_somebody_and_are_listed(town: Town) -> None:
     known = town.hubspot.owners.add("budi@example.com")
     town.start()
     _, conversation = begin(town)
@@ -131,6 +132,10 @@ def test_closing_and_giving_away_reach_the_ticket_and_strangers_fall_to_somebody
     town.await_that(lambda: ticket(town, conversation).get("hubspot_owner_id") == known)
     town.kirim.assign(conversation, town.kirim.add_user("Eve", "eve@example.com"))
     town.await_that(lambda: ticket(town, conversation).get("hubspot_owner_id") not in (known, None, ""))
+    (told,) = json.loads(town.run("status", "--json").stdout)["unmapped"]
+    assert [user["email"] for user in told["users"]] == ["eve@example.com"]
+    assert told["otherwise"] == ticket(town, conversation)["hubspot_owner_id"]
+    assert "eve@" not in town.log.read_text()
     town.kirim.close(conversation)
     town.await_that(lambda: ticket(town, conversation)["hs_pipeline_stage"] == "4")
     town.kirim.receive_message("+6281234567890", "Masih ada?")  # reopens it, and no event says so

@@ -23,6 +23,7 @@ from crmsync.flows import report
 from crmsync.flows.explain import FieldStory, PairStory, explain
 from crmsync.flows.resync import resync
 from crmsync.flows.tenant import kind_of
+from crmsync.flows.unmapped import Assigning, assigning
 from crmsync.http import wall_clock
 from crmsync.model import Value
 
@@ -87,10 +88,20 @@ def _status(configuration: Configuration) -> dict[str, Any]:
         return dict(live)
     database = bootstrap.open_database(configuration, exclusive=False)
     try:
-        planned = bootstrap.schedules(configuration)
-        return {**database.read(lambda tx: report.status(tx, wall_clock(), planned)), "running": None}
+        planned, users = bootstrap.schedules(configuration), _assigning(configuration)
+        told = database.read(lambda tx: report.status(tx, wall_clock(), planned, users))
+        return {**told, "running": None}
     finally:
         database.close()
+
+
+def _assigning(configuration: Configuration) -> list[Assigning]:
+    return [
+        found
+        for tenant in configuration.tenants
+        for each in tenant.connections
+        for found in assigning(tenant.id, each.name, each.rules.values(), each.connector_class.can)
+    ]
 
 
 def _resync(configuration: Configuration, tenant: TenantConfig, contact: str) -> int:
@@ -181,6 +192,19 @@ def _show_disagreement(console: Console, told: dict[str, Any]) -> None:
     for one in told["conflicts"]:
         what = f"{one['open']} open, {one['frozen']} frozen; `crmsync conflicts` shows them"
         console.print(f"[yellow]conflicts[/yellow]  {_place(one, 'connection')}: {what}")
+    for one in told.get("unmapped", ()):
+        _show_unmapped(console, one)
+
+
+def _show_unmapped(console: Console, one: dict[str, Any]) -> None:
+    """Kirim's users whom the CRM does not know, what becomes of what is theirs, and what to do."""
+    who = [f"{name} ({user['id']})" if (name := user["email"] or user["name"]) else user["id"] for user in one["users"]]
+    more = one["count"] - len(who)
+    theirs = f"goes to {one['otherwise']}" if one["otherwise"] else f"is not written to {one['field']}"
+    what = f"{one['count']:,} of Kirim's users unknown there; what is theirs {theirs}"
+    cure = "give each a user there with the same e-mail, or name them under users of assignee"
+    console.print(f"[yellow]unmapped[/yellow]  {_place(one, 'connection')}: {escape(what)}")
+    console.print(f"  {escape(', '.join(who))}{f' and {more:,} more' if more else ''}; [dim]{cure}[/dim]")
 
 
 def _show_pause(console: Console, one: dict[str, Any]) -> None:

@@ -1,9 +1,12 @@
-"""How things stand: lag, what is due or parked, rates, suspended lanes. Counts and times only, no personal data."""
+"""How things stand: lag, what is due or parked, rates, suspended lanes. Counts and times only, nothing of contacts.
+
+Of Kirim's users those are named whom a CRM does not know, where `assigning` asks for them.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +18,8 @@ from crmsync.flows import quotas
 from crmsync.flows.pausing import overview as overview_of_pauses
 from crmsync.flows.progress import latest
 from crmsync.flows.schedules import overview
+from crmsync.flows.unmapped import Assigning
+from crmsync.flows.unmapped import overview as overview_of_unmapped
 from crmsync.store import chores, conflicts, deliveries, history, lanes, pairs, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
@@ -24,7 +29,12 @@ SHOWN = 20
 """Parked pairs that are named; the others are only counted."""
 
 
-def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = NO_SCHEDULES) -> dict[str, Any]:
+def status(
+    tx: Connection,
+    now: datetime,
+    schedules: Mapping[str, Schedules] = NO_SCHEDULES,
+    assigning: Sequence[Assigning] = (),
+) -> dict[str, Any]:
     """Everything `crmsync status` shows that the store knows. Times are ISO 8601, lags are seconds."""
     since = now - RECENT
     return {
@@ -53,25 +63,13 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
             for row in deliveries.item_counts(tx, since)
         ],
         "quarantine": _quarantine(tx, now),
-        "connections": [
-            {
-                "tenant": row.tenant,
-                "connection": row.connection,
-                "pairs": row.pairs,
-                "linked": row.linked,
-                "unlinked": row.unlinked,
-                "due": row.due,
-                "held": row.held,
-                "parked": row.parked,
-                "lag_seconds": _lag(row.oldest, now),
-            }
-            for row in pairs.counts(tx)
-        ],
+        "connections": _connections(tx, now),
         "parked": [
             {"tenant": row.tenant, "connection": row.connection, "id": row.kirim_id, "error": row.error}
             for row in pairs.parked(tx, SHOWN)
         ],
         "conflicts": _conflicts(tx),
+        "unmapped": overview_of_unmapped(tx, assigning),
         "written_recently": [
             {
                 "tenant": row.tenant,
@@ -90,6 +88,24 @@ def status(tx: Connection, now: datetime, schedules: Mapping[str, Schedules] = N
         "paused": overview_of_pauses(tx),
         "resting": _resting(tx),
     }
+
+
+def _connections(tx: Connection, now: datetime) -> list[dict[str, Any]]:
+    """How many records each connection keeps in step, and how many of them wait."""
+    return [
+        {
+            "tenant": row.tenant,
+            "connection": row.connection,
+            "pairs": row.pairs,
+            "linked": row.linked,
+            "unlinked": row.unlinked,
+            "due": row.due,
+            "held": row.held,
+            "parked": row.parked,
+            "lag_seconds": _lag(row.oldest, now),
+        }
+        for row in pairs.counts(tx)
+    ]
 
 
 def _conflicts(tx: Connection) -> list[dict[str, Any]]:

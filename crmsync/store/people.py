@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from crmsync.model import Person
 from crmsync.store import tables
@@ -32,11 +33,24 @@ def replace_all(connection: Connection, tenant: str, endpoint: str, people: Iter
     """These are all the users there are; whoever is missing is no longer active."""
     here = and_(_person.c.tenant == tenant, _person.c.endpoint == endpoint)
     connection.execute(update(_person).where(here).values(active=False))
-    learn(connection, tenant, endpoint, people, now)
+    _store(connection, tenant, endpoint, people, now, {})
 
 
 def learn(connection: Connection, tenant: str, endpoint: str, people: Iterable[Person], now: datetime) -> None:
-    """These users were seen."""
+    """These users were seen, perhaps with less than is known of them: what is not said stays."""
+    known = {name: getattr(_person.c, name) for name in ("email", "name")}
+    _store(connection, tenant, endpoint, people, now, known)
+
+
+def _store(
+    connection: Connection,
+    tenant: str,
+    endpoint: str,
+    people: Iterable[Person],
+    now: datetime,
+    known: Mapping[str, ColumnElement[Any]],
+) -> None:
+    """`known` are the columns in which nothing said leaves what is there."""
     rows = {
         person.id: {
             "tenant": tenant,
@@ -51,18 +65,17 @@ def learn(connection: Connection, tenant: str, endpoint: str, people: Iterable[P
     }
     if rows:
         new = insert(connection, _person)
+        said = {name: new.excluded[name] for name in ("email", "name", "active", "seen_at")}
+        said |= {name: func.coalesce(said[name], column) for name, column in known.items()}
         connection.execute(
-            new.on_conflict_do_update(
-                index_elements=["tenant", "endpoint", "id"],
-                set_={name: new.excluded[name] for name in ("email", "name", "active", "seen_at")},
-            ),
+            new.on_conflict_do_update(index_elements=["tenant", "endpoint", "id"], set_=said),
             [rows[id] for id in sorted(rows)],
         )
 
 
 def assignee(fields: Mapping[str, object]) -> Person | None:
-    """Whom a conversation of Kirim's names as responsible, with an e-mail: Kirim lists its users nowhere."""
+    """Whom a conversation of Kirim's names as responsible, perhaps by id alone: Kirim lists its users nowhere."""
     id, email, name = (fields.get(key) for key in ("assignee", "assignee_email", "assignee_name"))
-    if not isinstance(id, str) or not isinstance(email, str):
+    if not isinstance(id, str) or not id:
         return None
-    return Person(id, email, name if isinstance(name, str) else None)
+    return Person(id, email if isinstance(email, str) else None, name if isinstance(name, str) else None)

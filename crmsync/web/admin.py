@@ -21,6 +21,7 @@ from crmsync.core.schedules import Schedules
 from crmsync.flows import dead, report
 from crmsync.flows.resync import resync
 from crmsync.flows.tenant import Tenant
+from crmsync.flows.unmapped import Assigning, assigning
 from crmsync.store import chores
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
@@ -39,7 +40,8 @@ def application(
     """`GET /status`, `POST /resync`, `/sweep` and `/dead`. `live` adds to the status what only the process knows."""
 
     async def status(request: Request) -> JSONResponse:
-        told = await asyncio.to_thread(database.read, lambda tx: report.status(tx, clock(), schedules))
+        users = _assigning(tenants)
+        told = await asyncio.to_thread(database.read, lambda tx: report.status(tx, clock(), schedules, users))
         return JSONResponse({**told, **live()})
 
     async def read_again(request: Request) -> JSONResponse:
@@ -81,3 +83,12 @@ def application(
             *routes,
         ],
     )
+
+
+def _assigning(tenants: Mapping[str, Tenant]) -> list[Assigning]:
+    return [
+        found
+        for tenant in tenants.values()
+        for each in tenant.connections.values()
+        for found in assigning(tenant.id, each.name, each.rules.values(), each.connector.can)
+    ]
