@@ -12,6 +12,7 @@ from crmsync.kirim.client import KirimClient
 from crmsync.kirim.endpoint import Kirim
 from crmsync.kirim.secrets import FileSecret, read_secrets_file
 from crmsync.kirim.settings import KirimSettings
+from crmsync.model import Kind
 
 SELF_TEST = "crmsync.selftest"
 """The type of the deliveries that we send ourselves: they prove nothing about Kirim."""
@@ -23,7 +24,8 @@ Alert = Callable[[str, str, str], None]
 class Kept:
     """A tenant's webhook address, and the account that should send to it.
 
-    `held` are the signing secrets that verify at this moment, with their ids where they are known.
+    `held` are the signing secrets that verify at this moment, with their ids where they are known. `kinds` are the
+    records of Kirim's that a CRM is kept in step with.
     """
 
     tenant: str
@@ -31,6 +33,7 @@ class Kept:
     hook_url: str
     reenable: bool
     held: Callable[[], Sequence[FileSecret]]
+    kinds: tuple[Kind, ...]
 
 
 def keep(tenant: Tenant) -> Kept | None:
@@ -39,7 +42,8 @@ def keep(tenant: Tenant) -> Kept | None:
     if not isinstance(kirim, Kirim):
         return None
     settings = kirim.settings
-    return Kept(tenant.id, kirim.client, kirim.around.hook_url, settings.reenable, lambda: held(settings))
+    kinds = tuple(kind for kind in Kind if tenant.followers(kind))
+    return Kept(tenant.id, kirim.client, kirim.around.hook_url, settings.reenable, lambda: held(settings), kinds)
 
 
 def held(settings: KirimSettings) -> tuple[FileSecret, ...]:

@@ -1,7 +1,7 @@
 """Looks at a tenant's webhook subscription: is it there, does Kirim send, with secrets that we hold, for how long yet?
 
 What is switched off is switched on again where that is allowed; then, and whenever nobody looked for a while, the gap
-is closed: dead deliveries are swept, and the contacts that changed since are read.
+is closed: dead deliveries are swept, and the contacts and conversations that changed since are read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from crmsync.flows.poll import CHANGES
 from crmsync.kirim.reading import moment
 from crmsync.kirim.secrets import FileSecret
 from crmsync.kirim.subscription import ACTIVE, PAUSED, SigningSecret, Subscription, of_url
-from crmsync.model import Kind
 from crmsync.store import chores, cursors, deliveries
 from crmsync.store.chores import Chore
 from crmsync.store.database import Database
@@ -171,7 +170,8 @@ def _conclude(
         if back:
             chores.ring(tx, kept.tenant, Work.SWEEP, now, afresh=True)
         if since is not None:
-            cursors.restart(tx, kept.tenant, KIRIM, Kind.CONTACT, CHANGES, since, now)
+            for kind in kept.kinds:
+                cursors.restart(tx, kept.tenant, KIRIM, kind, CHANGES, since, now)
         chores.finish(tx, taken, state, now)
 
     database.write(lambda tx: _fenced(tx, fence, lambda: conclude(tx)))

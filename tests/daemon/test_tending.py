@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from support.gatehouse import FAST, Gatehouse
+from support.gatehouse import FAST, WITH_CONVERSATIONS, Gatehouse
 
 from crmsync.daemon.engine import LocalEngine
 from crmsync.daemon.schedule import Schedule
@@ -34,7 +34,8 @@ SOON = timedelta(seconds=0.2)
 
 @pytest.fixture
 def house(database: Database, tmp_path: Path) -> Iterator[Gatehouse]:
-    with Gatehouse(database, tmp_path, Behaviour(time_scale=FAST), clock=wall_clock) as made:
+    behaviour = Behaviour(time_scale=FAST)
+    with Gatehouse(database, tmp_path, behaviour, clock=wall_clock, rules=WITH_CONVERSATIONS) as made:
         yield made
 
 
@@ -67,6 +68,12 @@ def name(house: Gatehouse, contact: str) -> Any:
     return None if view is None else view.fields.get("name")
 
 
+def ticket(house: Gatehouse, conversation: str) -> Any:
+    """What the CRM says of a conversation's status."""
+    records = {record.external_id: record for record in house.crm.records(Kind.CONVERSATION)}
+    return records[conversation].fields["status"] if conversation in records else None
+
+
 def test_a_subscription_disabled_in_mid_run_comes_back_and_nothing_is_missing(house: Gatehouse) -> None:
     """D5: dead deliveries come again, and what was never delivered is read."""
     made = house.subscribe()
@@ -74,6 +81,9 @@ def test_a_subscription_disabled_in_mid_run_comes_back_and_nothing_is_missing(ho
         await_that(lambda: house.chore(Work.WATCH).state.get("status") == "active")
         known = house.kirim.create_contact("+628111111111", name="before")
         await_that(lambda: name(house, known) == "before")
+        talk = house.kirim.begin_conversation(known)
+        house.kirim.assign(talk, house.kirim.add_user("Ana", "ana@toko.example"))
+        await_that(lambda: ticket(house, talk) == "open")
         house.close_gate()
         dead = [house.kirim.create_contact(f"+6281122{number:06}", name="dead") for number in range(30)]
         assert house.kirim.wait_idle()
@@ -81,11 +91,13 @@ def test_a_subscription_disabled_in_mid_run_comes_back_and_nothing_is_missing(ho
         made.status = "disabled"
         silent = house.kirim.create_contact("+628133333333", name="silent")
         house.kirim.edit_contact(known, name="after")
+        house.kirim.close(talk)
         house.open_gate()
 
         await_that(lambda: made.status == "active")
         await_that(lambda: name(house, known) == "after")
         await_that(lambda: name(house, silent) == "silent")
+        await_that(lambda: ticket(house, talk) == "closed")
         await_that(lambda: all(name(house, contact) == "dead" for contact in dead))
         assert house.told("subscription_disabled")
     told = house.database.read(lambda tx: report.status(tx, wall_clock()))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gatehouse import Gatehouse
+from support.gatehouse import WITH_CONVERSATIONS, Gatehouse
 
 from crmsync.errors import Retry
 from crmsync.flows.selftest import self_test
 from crmsync.kirim.secrets import FileSecret
-from crmsync.model import Kind
+from crmsync.model import Fields, Kind
 from crmsync.store import cursors
 from crmsync.store.cursors import NEVER
 from crmsync.store.database import Database
@@ -27,6 +27,13 @@ ENV = "whsec_from-the-environment-0123456789"
 @pytest.fixture
 def house(database: Database, tmp_path: Path) -> Iterator[Gatehouse]:
     with Gatehouse(database, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def desk(database: Database, tmp_path: Path) -> Iterator[Gatehouse]:
+    """A tenant whose CRM has the conversations too."""
+    with Gatehouse(database, tmp_path, rules=WITH_CONVERSATIONS) as made:
         yield made
 
 
@@ -253,3 +260,39 @@ def test_one_that_was_never_seen_to_send_is_swept_and_read_from_its_beginning(ho
     assert made.status == "active"
     assert house.chore(Work.SWEEP).due_at <= house.clock()
     assert feed(house).began_at == born
+
+
+def tickets(house: Gatehouse) -> dict[str | None, Fields]:
+    """The CRM's records of conversations, by their Kirim id."""
+    return {record.external_id: record.fields for record in house.crm.records(Kind.CONVERSATION)}
+
+
+def test_what_became_of_conversations_in_a_gap_reaches_the_crm_without_any_event(desk: Gatehouse) -> None:
+    made = desk.subscribe()
+    desk.watch()
+    old = desk.kirim.begin_conversation(desk.kirim.create_contact("+6281234567890", name="Ana"))
+    desk.kirim.assign(old, desk.kirim.add_user("Ana", "ana@toko.example"))  # an event tells of this
+    assert desk.kirim.wait_idle()
+    desk.settle()
+    assert tickets(desk)[old]["status"] == "open"
+
+    desk.clock.advance(timedelta(hours=1))
+    made.status = "disabled"
+    desk.kirim.close(old)
+    budi = desk.kirim.add_user("Budi", "budi@toko.example")
+    desk.kirim.assign(old, budi)
+    begun = desk.kirim.begin_conversation(desk.kirim.create_contact("+6281234567891", name="Citra"))
+    assert desk.kirim.wait_idle()
+    delivered = len(desk.received())
+    desk.clock.advance(MINUTE)
+    desk.watch()
+    desk.settle()
+
+    assert len(desk.received()) == delivered
+    assert {id: fields["status"] for id, fields in tickets(desk).items()} == {old: "closed", begun: "open"}
+    assert tickets(desk)[old]["assignee"] == budi
+
+
+def test_conversations_are_read_only_where_a_crm_has_them(house: Gatehouse, desk: Gatehouse) -> None:
+    assert house.kept.kinds == (Kind.CONTACT,)
+    assert set(desk.kept.kinds) == {Kind.CONTACT, Kind.CONVERSATION}

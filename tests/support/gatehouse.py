@@ -1,5 +1,7 @@
 """One tenant's way in, real but for the clock: an emulated Kirim, our hook path on a socket, a store, a secrets file.
 
+Behind it is a CRM in memory, with whatever rules a test wants; `settle` brings what came in there.
+
 The daemon's turns (taking deliveries in, watch, sweep) are made by the test, one at a time. The file of secrets is read
 for each request, as if the daemon noticed a change at once; `frozen` secrets stand for one that does not.
 """
@@ -7,41 +9,61 @@ for each request, as if the daemon noticed a change at once; `frozen` secrets st
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from support.household import Inline
 from web_server import Running
 
 from crmsync.connector import Surroundings
-from crmsync.flows import sweep, watch
+from crmsync.core.lens import Chosen, Plain
+from crmsync.core.mapping import FieldRule, Owner, Rules
+from crmsync.flows import settling, sweep, watch
 from crmsync.flows.intake import Intake, Source
 from crmsync.flows.kept import Kept, keep
 from crmsync.flows.observe import observe
+from crmsync.flows.poll import poll
+from crmsync.flows.reread import reread
 from crmsync.flows.rotation import Rotation
-from crmsync.flows.tenant import Tenant
+from crmsync.flows.sync import sync
+from crmsync.flows.tenant import Connection, Tenant
 from crmsync.http import Unlimited
 from crmsync.kirim.endpoint import Kirim
 from crmsync.kirim.secrets import FileSecret, read_secrets_file, write_secrets_file
 from crmsync.kirim.settings import KirimSettings
 from crmsync.kirim.signature import HEADER, Secret, verify
 from crmsync.kirim.subscription import of_url
-from crmsync.model import Kind, WebhookRequest
+from crmsync.model import CONTACT_LINK, FieldType, Kind, WebhookRequest
 from crmsync.outbound import Reach
 from crmsync.sandbox.kirim import Behaviour, KirimEmulator, Subscription
-from crmsync.store import chores, tables
+from crmsync.store import chores, lanes, tables
 from crmsync.store.database import Database
 from crmsync.store.inbox import Inbox
 from crmsync.store.lanes import Work
 from crmsync.store.pen import Pen
 from crmsync.testing.clock import ManualClock
+from crmsync.testing.memory import MemoryCrm
 from crmsync.web.app import Site
 
 KEY = "kdv_test_" + "k" * 24
 NUMBER = "106540352242922"
 FAST = 1e-6
+SECOND = timedelta(seconds=1)
+STATUS = Chosen(Plain("status"), {"open": ("open",), "resolved": ("closed",)})
+CONVERSATIONS = Rules(
+    Kind.CONVERSATION,
+    (
+        FieldRule("status", "status", Owner.KIRIM, FieldType.CHOICE, crm_lens=STATUS),
+        FieldRule("assignee", "assignee", Owner.KIRIM),
+        FieldRule(CONTACT_LINK, CONTACT_LINK, Owner.UNION, FieldType.SET, kirim_writable=False),
+    ),
+)
+RULES = {Kind.CONTACT: Rules(Kind.CONTACT, (FieldRule("name", "name", Owner.KIRIM),))}
+WITH_CONVERSATIONS = {**RULES, Kind.CONVERSATION: CONVERSATIONS}
 
 
 def unfenced(tx: Any) -> None:
@@ -52,7 +74,12 @@ class Gatehouse:
     """A context manager. `open_gate` and `close_gate` start and stop our side; Kirim is always there."""
 
     def __init__(
-        self, database: Database, folder: Path, behaviour: Behaviour | None = None, clock: Any | None = None
+        self,
+        database: Database,
+        folder: Path,
+        behaviour: Behaviour | None = None,
+        clock: Any | None = None,
+        rules: Mapping[Kind, Rules] = RULES,
     ) -> None:
         self.clock: Any = clock or ManualClock()
         self.database = database
@@ -62,6 +89,8 @@ class Gatehouse:
         self.kirim = KirimEmulator(
             key=KEY, clock=self.clock, behaviour=behaviour or Behaviour(time_scale=FAST), numbers=((NUMBER, "+62 811"),)
         )
+        self.crm = MemoryCrm(self.clock)
+        self.rules = rules
         self._numbers = itertools.count(1)
         self._gate: Running | None = None
         self._listen = "127.0.0.1:0"
@@ -79,10 +108,10 @@ class Gatehouse:
             }
         )
         reach = Reach(allowed=frozenset({self.kirim.url.removeprefix("http://")}))
-        around = Surroundings(
-            "acme", "kirim", self.url, Unlimited(), {Kind.CONTACT: frozenset({"name"})}, self.clock, reach
-        )
-        self.tenant = Tenant("acme", Kirim(settings, around), {})
+        wanted = {kind: frozenset(rule.kirim for rule in rules.fields) for kind, rules in self.rules.items()}
+        around = Surroundings("acme", "kirim", self.url, Unlimited(), wanted, self.clock, reach)
+        crm = Connection("crm", self.crm.connect(connection="crm"), self.rules, True)
+        self.tenant = Tenant("acme", Kirim(settings, around), {"crm": crm})
         found = keep(self.tenant)
         assert found is not None
         self.kept: Kept = replace(found, held=self.held)
@@ -92,6 +121,7 @@ class Gatehouse:
         self.kirim.stop()
         self.close_gate()
         self.tenant.kirim.close()
+        self.crm.close()
 
     # -- our side
 
@@ -122,6 +152,27 @@ class Gatehouse:
     def observe(self) -> None:
         """One turn of taking in what was delivered."""
         observe(self.database, self.tenant, "kirim", unfenced, self.clock)
+
+    def settle(self) -> None:
+        """Everything that is due soon is done: deliveries, readings, polls of Kirim, and writes into the CRM."""
+        around = settling.Surroundings(
+            self.database, self.tenant, self.tenant.connections["crm"], unfenced, self.clock, lambda: 0.5
+        )
+        turns = {
+            Work.OBSERVE: lambda name: observe(self.database, self.tenant, name, unfenced, self.clock),
+            Work.REREAD: lambda name: reread(self.database, self.tenant, name, unfenced, self.clock),
+            Work.POLL: lambda name: poll(self.database, self.tenant, name, unfenced, self.clock),
+            Work.SYNC: lambda name: sync(around, Inline()),
+        }
+        for _ in range(20):
+            self.clock.advance(SECOND)
+            waiting = self.database.read(lambda tx: lanes.waiting(tx, self.clock()))
+            due = [one.lane for one in waiting if one.lane.work in turns]
+            if not due:
+                return
+            for lane in due:
+                turns[lane.work](lane.endpoint)
+        raise AssertionError("it never comes to rest")
 
     def watch(self) -> None:
         """One turn of the watch."""
