@@ -109,6 +109,8 @@ class Connector(ABC, Generic[S]):
     """Limits of their own within the credential, by the name that is used with `Budget.take`."""
     proposed_fields: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Which field of the CRM most accounts keep a contact's in, by Kirim's name; `crmsync init` proposes it."""
+    prepares: ClassVar[bool] = True
+    """Whether `prepare` makes what is missing itself; otherwise it says what a person has to make."""
     signature_headers: ClassVar[tuple[bytes, ...]] = ()
     """Headers, lower case, by which a request claims to come from the platform."""
 
@@ -124,7 +126,7 @@ class Connector(ABC, Generic[S]):
         """The account's schema. Doubles as the check that the credential works."""
 
     def prepare(self, kind: Kind, *, plan_only: bool = True) -> Sequence[str]:
-        """What must still be made in the account, one sentence each; makes it unless `plan_only`."""
+        """What must still be made in the account, one sentence each; makes it unless `plan_only`, if it `prepares`."""
         raise self._unsupported(Can.PREPARE)
 
     @abstractmethod

@@ -35,7 +35,7 @@ class Can(StrEnum):
     FIND = "find"  # find(): candidates by a field's value
     NATIVE_UPSERT = "native_upsert"  # the platform itself keeps the external id unique
     CREATE = "create"  # upsert() may create records
-    PREPARE = "prepare"  # prepare() can create what is missing in the account
+    PREPARE = "prepare"  # prepare() tells what is missing in the account, and may be able to make it
     SEGMENTS = "segments"  # segments() and members()
     ACTIVITIES = "activities"  # log()
     PEOPLE = "people"  # people(): the users that records can belong to

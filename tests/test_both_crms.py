@@ -249,6 +249,7 @@ def test_check_names_the_fields_that_are_missing_and_how_to_make_them(town: Both
     told = town.run("check", "--prepare")
 
     assert told.returncode != 0
+    assert "--prepare does this" not in town.run("check", "--online").stdout
     assert "Contact needs Kirim_Contact_Id__c" in told.stdout
     assert "Case needs Kirim_Conversation_Id__c" in told.stdout
     assert "Object Manager, Activity" in told.stdout

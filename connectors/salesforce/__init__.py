@@ -43,6 +43,7 @@ class Salesforce(Connector[SalesforceSettings]):
     Settings = SalesforceSettings
     batch_size = BATCH
     rate = Rate(100_000, 86_400, rolling=True)
+    prepares = False
 
     def __init__(self, settings: SalesforceSettings, around: Surroundings) -> None:
         super().__init__(settings, around)

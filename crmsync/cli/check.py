@@ -66,7 +66,7 @@ def register(app: typer.Typer, build: MakeBuilder | None = None) -> None:
         ] = None,
         online: Annotated[bool, typer.Option("--online", help="Also ask Kirim and every CRM.")] = False,
         prepare: Annotated[
-            bool, typer.Option("--prepare", help="Create what is missing in the CRMs; implies --online.")
+            bool, typer.Option("--prepare", help="Create what is missing in the CRMs, where it can; implies --online.")
         ] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     ) -> None:
@@ -166,15 +166,15 @@ def _new_id() -> str:
 
 
 def _prepare(connector: Connector[Any], kind: Kind, prepare: bool) -> Iterator[tuple[bool, str]]:
-    """What the account lacks; after creating it, asked again rather than believed."""
+    """What the account lacks; after creating it, asked again rather than believed. Some only tell a person how."""
     missing = connector.prepare(kind, plan_only=True)
-    if missing and prepare:
+    if missing and prepare and connector.prepares:
         connector.prepare(kind, plan_only=False)
         still = set(connector.prepare(kind, plan_only=True))
         yield from ((True, f"done: {sentence}") for sentence in missing if sentence not in still)
         missing = [sentence for sentence in missing if sentence in still]
     for sentence in missing:
-        yield False, sentence if prepare else f"{sentence} (check --prepare does this)"
+        yield False, f"{sentence} (check --prepare does this)" if connector.prepares and not prepare else sentence
 
 
 # -- showing ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ MEANING: Mapping[Can, str] = MappingProxyType(
         Can.FIND: "candidates by a field's value",
         Can.NATIVE_UPSERT: "keeps the external id unique by itself",
         Can.CREATE: "creates records",
-        Can.PREPARE: "makes what is missing in the account",
+        Can.PREPARE: "finds what is missing in the account",
         Can.SEGMENTS: "segments and their members",
         Can.ACTIVITIES: "messages on timelines",
         Can.PEOPLE: "users that records belong to",
@@ -52,6 +52,7 @@ class Installed:
     name: str
     kinds: tuple[str, ...] = ()
     can: tuple[str, ...] = ()
+    prepares: bool = False
     batch_size: int = 0
     limits: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
@@ -111,6 +112,7 @@ def describe(name: str, point: EntryPoint) -> Installed:
         name,
         tuple(sorted(connector.kinds)),
         tuple(sorted(connector.can)),
+        Can.PREPARE in connector.can and connector.prepares,
         connector.batch_size,
         tuple(limits),
         tuple(settings),
@@ -130,9 +132,15 @@ def table(found: Sequence[Installed]) -> str:
         ("records", *(", ".join(f"{kind}s" for kind in each.kinds) for each in usable)),
         ("rows in a call", *(str(each.batch_size) for each in usable)),
         ("documented limit of requests", *(", ".join(each.limits) for each in usable)),
-        *((f"`{can.name}` {MEANING[can]}", *("yes" if can in each.can else "–" for each in usable)) for can in Can),
+        *((f"`{can.name}` {MEANING[can]}", *(_has(each, can) for each in usable)) for can in Can),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _has(each: Installed, can: Can) -> str:
+    if can not in each.can:
+        return "–"
+    return "yes" if can is not Can.PREPARE else "makes it" if each.prepares else "says how to make it"
 
 
 def _show(console: Console, each: Installed) -> None:

@@ -26,6 +26,7 @@ class Account:
     """Stands for the connector of an account with a schema, perhaps lacking things, perhaps refusing its token."""
 
     can = frozenset({Can.PREPARE})
+    prepares = True
 
     def __init__(self, fields: Sequence[FieldInfo], lacks: Sequence[str] = (), refuses: str = "") -> None:
         self.schema, self.lacks, self.refuses = fields, list(lacks), refuses
@@ -123,6 +124,17 @@ def test_what_is_missing_in_the_account_is_only_created_when_asked(config_load: 
         "ok crm: done: Create the property x.",
         "fail crm: The field y cannot be made unique.",
     ]
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_nothing_is_promised_of_an_account_that_a_person_has_to_prepare(
+    config_load: Load, base: str, prepare: bool
+) -> None:
+    crm = Account(GOOD, lacks=["In Setup, make the field x."])
+    crm.prepares = False
+
+    assert asked(config_load(base), crm, prepare=prepare)[2:] == ["fail crm: In Setup, make the field x."]
+    assert crm.lacks
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -115,6 +115,11 @@ class PlansOnly(MemoryConnector):
         return super().prepare(kind)
 
 
+@bitten_by("what_was_prepared_is_not_missing", missing=["A field is missing."])
+class MakesWhatItOnlyTells(MemoryConnector):
+    prepares = False
+
+
 class LaxSettings(MemorySettings):
     model_config = ConfigDict(extra="ignore", frozen=False)
 

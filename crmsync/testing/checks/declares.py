@@ -99,15 +99,17 @@ class Declares(Checks):
         assert list(connector.prepare(fake.sample.kind)) == plan
 
     def test_what_was_prepared_is_not_missing(self, fake: FakeCrm, connector: Connector[Any]) -> None:
-        """What was made is what was planned; a second time there is nothing to do."""
+        """What was made is what was planned; a second time there is nothing to do. Who only tells makes nothing."""
         needs(connector, Can.PREPARE)
         kind = fake.sample.kind
         plan = list(connector.prepare(kind))
         made = list(connector.prepare(kind, plan_only=False))
 
+        left = [] if connector.prepares else plan
+
         assert made == plan
-        assert list(connector.prepare(kind)) == []
-        assert list(connector.prepare(kind, plan_only=False)) == []
+        assert list(connector.prepare(kind)) == left
+        assert list(connector.prepare(kind, plan_only=False)) == left
 
     def test_settings_refuse_an_unknown_key(self, connector: Connector[Any]) -> None:
         """A key that is misspelt must not be ignored."""
