@@ -95,15 +95,14 @@ def patch_body(contact: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
 
     Nothing says whether PATCH merges metadata or replaces it, so the whole object is sent: what others keep
     in it survives either reading. For the same reason a key is cleared by null and not by leaving it out:
-    that empties it under both, and no other key is touched.
+    that empties it under both, and no other key is touched. The nulls of others are `crmsync.kirim.nulls`' business.
     """
     body: dict[str, Any] = {
         name: _plain(value)
         for name, value in fields.items()
         if not name.startswith(METADATA) and not (name in contact and same(flat(contact[name]), value))
     }
-    held = contact.get("metadata")
-    metadata = dict(held) if isinstance(held, dict) else {}
+    metadata = metadata_of(contact)
     changed = {
         name.removeprefix(METADATA): _plain(value)
         for name, value in fields.items()
@@ -112,6 +111,12 @@ def patch_body(contact: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     if changed:
         body["metadata"] = metadata | changed
     return body
+
+
+def metadata_of(contact: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata object; empty where there is none."""
+    held = contact.get("metadata")
+    return dict(held) if isinstance(held, dict) else {}
 
 
 def _plain(value: Value) -> Any:

@@ -20,11 +20,12 @@ from crmsync.connector import Connector, Outcome, Surroundings
 from crmsync.core.mapping import VOCABULARIES
 from crmsync.errors import BadPayload, ConnectorError, Reject, Retry, Suspend, Unsupported
 from crmsync.kirim.client import BulkLabelled, KirimClient, Limits
-from crmsync.kirim.contact import METADATA, SCHEMA, contact_record, patch_body
+from crmsync.kirim.contact import METADATA, SCHEMA, contact_record, metadata_of
 from crmsync.kirim.conversation import SCHEMA as CONVERSATION_SCHEMA
 from crmsync.kirim.conversation import conversation_patch, conversation_record
 from crmsync.kirim.events import parse
 from crmsync.kirim.labels import LabelBook
+from crmsync.kirim.nulls import Nulls
 from crmsync.kirim.numbers import NumberBook
 from crmsync.kirim.reading import clean
 from crmsync.kirim.settings import KirimSettings, Paths
@@ -93,6 +94,7 @@ class Kirim(Connector[KirimSettings]):
         super().__init__(settings, around)
         self.client = KirimClient(settings, around.budget, around.clock, around.reach)
         self._wanted = around.wanted.get(Kind.CONTACT, frozenset())
+        self._nulls = Nulls(self._wanted)
         self._labels = LabelBook(self.client, settings.team_id)
         self._resources = {
             Kind.CONTACT: Resource(
@@ -101,7 +103,7 @@ class Kirim(Connector[KirimSettings]):
                 self.client.patch_contact,
                 self.client.contacts_page,
                 lambda row: contact_record(row, self._wanted, self._horizon()),
-                patch_body,
+                self._nulls.body,
             ),
             Kind.CONVERSATION: Resource(
                 "conversation",
@@ -233,8 +235,28 @@ class Kirim(Connector[KirimSettings]):
                 continue
             if row is None:
                 raise Reject(f"kirim has no such {resource.noun}")
-            return row if row.get("id") else self._again(resource, number, record_id)
+            shown = row if row.get("id") else self._again(resource, number, record_id)
+            return self._whole(resource, number, record_id, self._nulls.withheld(held, body), shown, body)
         return held
+
+    def _whole(
+        self, resource: Resource, number: str, record_id: str, withheld: frozenset[str], row: Row, body: Row
+    ) -> Row:
+        """The record after a PATCH. The nulls of others that went with the object it replaced are put back."""
+        if withheld and "metadata" not in row:
+            row = self._again(resource, number, record_id)
+        self._nulls.learn(body, row)
+        lost = withheld - metadata_of(row).keys()
+        if not lost:
+            return row
+        back = {"metadata": metadata_of(row) | dict.fromkeys(sorted(lost))}
+        try:
+            again = resource.patch(number, record_id, back)
+        except Reject:
+            return row  # what we were to write was taken
+        shown = again if again and "metadata" in again else self._again(resource, number, record_id)
+        self._nulls.learn(back, shown)
+        return shown
 
     def _again(self, resource: Resource, number: str, record_id: str) -> Row:
         """Reads back what a write's answer did not show."""

@@ -85,6 +85,53 @@ def test_foreign_metadata_survives(platform: KirimEmulator, kirim: Kirim, readin
     assert written.record.fields["metadata.list"] == ("a",)
 
 
+def test_a_null_of_somebody_else_survives_and_costs_a_second_call_once_at_most(
+    platform: KirimEmulator, kirim: Kirim, reading: Metadata
+) -> None:
+    """Where metadata is merged a null that is sent removes its key; where it is replaced one that is not sent does."""
+    platform.behaviour.metadata = reading
+    foreign = {"theirs": None, "name": None, "also": 0}
+    made = [platform.create_contact(f"+62811111111{number}", metadata=dict(foreign)) for number in range(3)]
+    for contact in made:
+        written = write(kirim, contact, name="Ana", metadata__crm_id="7")
+        assert platform.get(contact)["metadata"] == {**foreign, "crm_id": "7"}
+        assert written.record is not None
+        assert written.record.fields["metadata.crm_id"] == "7"
+    assert patches(platform) == (3 if reading is Metadata.MERGE else 4)
+
+    write(kirim, made[0], metadata__crm_id=None)
+    write(kirim, made[0], metadata__segment="vip")
+    held = platform.get(made[0])["metadata"]
+    assert {key: held[key] for key in foreign} == foreign
+    assert (held.get("crm_id"), held["segment"]) == (None, "vip")
+    assert patches(platform) == (5 if reading is Metadata.MERGE else 6)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_null_is_put_back_also_where_an_answer_shows_no_metadata(refused: bool) -> None:
+    """And if that is refused, what was written stays written."""
+    sent: list[Any] = []
+    held: dict[str, Any] = {"theirs": None, "crm_id": "old"}
+
+    def answer(call: Call) -> Reply:
+        if call.method == "GET":
+            return data({"id": CONTACT, "metadata": held})
+        sent.append(call.json()["metadata"])
+        if refused and len(sent) > 1:
+            return refusal(400, "invalid_field_value")
+        held.clear()
+        held.update(sent[-1])
+        return data({"id": CONTACT})
+
+    with Canned(answer) as server:
+        kirim = connect(server.url)
+        record = write(kirim, CONTACT, metadata__crm_id="7").record
+        kirim.close()
+    assert sent == [{"crm_id": "7"}, {"crm_id": "7", "theirs": None}]
+    assert record is not None
+    assert record.fields["metadata.crm_id"] == "7"
+
+
 def test_a_cleared_key_is_empty_and_the_others_stay(platform: KirimEmulator, kirim: Kirim, reading: Metadata) -> None:
     platform.behaviour.metadata = reading
     made = platform.create_contact("+628111111111", metadata={"theirs": 1, "crm_id": "old"})

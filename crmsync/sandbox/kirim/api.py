@@ -274,8 +274,9 @@ class RecordsApi:
     def _change(self, call: Call, contact: Contact, values: Mapping[str, Any]) -> None:
         wanted = dict(values)
         if isinstance(values.get("metadata"), dict) and self._behaviour.metadata is Metadata.MERGE:
+            gone = {key for key, value in values["metadata"].items() if value is None}
             merged = {**(contact.metadata or {}), **values["metadata"]}
-            wanted["metadata"] = {key: value for key, value in merged.items() if value is not None}
+            wanted["metadata"] = {key: value for key, value in merged.items() if key not in gone}
         changed = self._workspace.change_contact(contact, wanted)
         self._record("update", "contact", contact.id, values, changed, call)
 
