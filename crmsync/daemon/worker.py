@@ -33,10 +33,10 @@ from crmsync.flows.observe import observe
 from crmsync.flows.poll import poll
 from crmsync.flows.reread import reread
 from crmsync.flows.segments import Segmenting
-from crmsync.flows.settling import Surroundings
 from crmsync.flows.sync import sync
 from crmsync.flows.tenant import Connection as Connected
 from crmsync.flows.tenant import Tenant
+from crmsync.flows.work import Surroundings
 from crmsync.logs import place
 from crmsync.store import lanes
 from crmsync.store.database import Database

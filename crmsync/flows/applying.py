@@ -10,8 +10,9 @@ from crmsync import crash
 from crmsync.core.retry import ATTEMPTS, wait
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.flows.plan import examine, mark, shown
-from crmsync.flows.settling import Surroundings, Work, reflect, store
+from crmsync.flows.settling import reflect, store
 from crmsync.flows.sync import act
+from crmsync.flows.work import Surroundings, Work
 from crmsync.store import plans
 from crmsync.store.plans import Approved, EndedItem, State
 

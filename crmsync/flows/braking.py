@@ -23,7 +23,7 @@ from crmsync.store.brakes import Pause
 from crmsync.store.database import Database
 
 if TYPE_CHECKING:
-    from crmsync.flows.settling import Work
+    from crmsync.flows.work import Work
 
 BY_BRAKE = "brake"
 """Who paused what a limit was reached of."""

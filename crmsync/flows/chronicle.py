@@ -12,7 +12,7 @@ from crmsync.model import Written
 from crmsync.store.history import Entry
 
 if TYPE_CHECKING:
-    from crmsync.flows.settling import Surroundings, Work
+    from crmsync.flows.work import Surroundings, Work
 
 FROZEN = "it went back and forth too often and is frozen from here on"
 

@@ -13,8 +13,8 @@ from crmsync.core.compare import DRIFT, Standing, standings
 from crmsync.core.mapping import Rules
 from crmsync.core.views import Source, View
 from crmsync.core.views import observe as judge
-from crmsync.flows.settling import pair_view
 from crmsync.flows.tenant import Tenant
+from crmsync.flows.work import pair_view
 from crmsync.model import Kind, Record
 from crmsync.store import pairs, records, sightings
 from crmsync.store.pairs import Taken

@@ -20,7 +20,7 @@ from crmsync import crash
 from crmsync.core.masking import masked, masked_body, plain_body
 from crmsync.core.trouble import Refusal, advice
 from crmsync.model import Kind
-from crmsync.store import dead, messages, records
+from crmsync.store import census, dead, messages, records
 from crmsync.store.database import Database
 from crmsync.store.dead import Form, Letter, Name, Wanted, Whole
 
@@ -184,7 +184,7 @@ def _payload(tx: Connection, letter: Letter, rest: Whole) -> Any:
     """What both sides are known to hold of a pair, or an endpoint of a record."""
     name = letter.name
     if name.form is Form.PAIR:
-        rows = records.of_pair(tx, letter.tenant, letter.place, Kind(name.kind), name.key, rest.crm_id)
+        rows = census.of_pair(tx, letter.tenant, letter.place, Kind(name.kind), name.key, rest.crm_id)
         return {row.endpoint: dict(row.fields) for row in rows}
     if name.form is Form.READING:
         held = records.views(tx, letter.tenant, letter.place, Kind(name.kind), [name.key])

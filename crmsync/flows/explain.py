@@ -20,7 +20,7 @@ from crmsync.core.mapping import FieldRule, Owner, Rules
 from crmsync.core.trouble import Reason
 from crmsync.flows.tenant import kind_of
 from crmsync.model import Value
-from crmsync.store import deliveries, history, pairs, records
+from crmsync.store import census, deliveries, history, pairs
 from crmsync.store.history import ECHOED
 from crmsync.store.losses import CLEANED
 from crmsync.store.records import KIRIM, fields_of
@@ -161,7 +161,7 @@ def _pair(
     causes: Causes,
     field: str | None,
 ) -> PairStory:
-    rows = records.of_pair(tx, tenant, pair.connection, rules.kind, pair.kirim_id, pair.crm_id)
+    rows = census.of_pair(tx, tenant, pair.connection, rules.kind, pair.kirim_id, pair.crm_id)
     views = {row.endpoint: row for row in rows}
     kirim, crm = views.get(KIRIM), views.get(pair.connection)
     mine = [entry for entry in entries if entry.connection in (pair.connection, "")]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from crmsync.flows.backfill import Options
 from crmsync.flows.legs import Leg, concerned, legs
 from crmsync.flows.tenant import Tenant
-from crmsync.store import records
+from crmsync.store import census
 from crmsync.store.database import Database
 from crmsync.store.records import KIRIM
 
@@ -78,7 +78,7 @@ def _count(database: Database | None, tenant: Tenant, leg: Leg, options: Options
         return len(first.records), True
 
     def known(tx: Connection) -> int:
-        return records.count(tx, tenant.id, leg.endpoint, leg.kind)
+        return census.records(tx, tenant.id, leg.endpoint, leg.kind)
 
     return max(len(first.records), 0 if database is None or options.since else database.read(known)), False
 

@@ -20,7 +20,7 @@ from crmsync.core.trouble import LOOKUP, digest_of_lookup
 from crmsync.core.views import Source
 from crmsync.core.views import observe as judge
 from crmsync.errors import Reject
-from crmsync.flows.settling import Surroundings, Work, contact_of
+from crmsync.flows.work import Surroundings, Work, contact_of
 from crmsync.model import Can, Kind, Record, Ref
 from crmsync.store import aliases, matches, pairs, people
 from crmsync.store.matches import Desk

@@ -19,7 +19,7 @@ from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
-from crmsync.flows.settling import Surroundings
+from crmsync.flows.work import Surroundings
 from crmsync.model import Activity, ActivityKind, Kind, Logged, Message, Record
 from crmsync.store import messages, pairs, records, timeline
 from crmsync.store.messages import Kept

@@ -18,9 +18,9 @@ from crmsync.core.decide import decide
 from crmsync.core.plan import Action, Counts, document, fingerprint
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 from crmsync.flows.gathering import gather, known_in_kirim
-from crmsync.flows.settling import Surroundings, Work
 from crmsync.flows.steps import LOOK_AGAIN, Stride, counted
 from crmsync.flows.tenant import Tenant
+from crmsync.flows.work import Surroundings, Work
 from crmsync.model import Kind
 from crmsync.store import pairs, plans, runs
 from crmsync.store.plans import State as Item

@@ -20,7 +20,7 @@ from crmsync.flows.progress import latest
 from crmsync.flows.schedules import overview
 from crmsync.flows.unmapped import Assigning
 from crmsync.flows.unmapped import overview as overview_of_unmapped
-from crmsync.store import chores, conflicts, deliveries, history, lanes, pairs, quarantine, suspensions
+from crmsync.store import census, chores, conflicts, deliveries, history, lanes, quarantine, suspensions
 
 RECENT = timedelta(minutes=5)
 """The stretch over which rates are told."""
@@ -66,7 +66,7 @@ def status(
         "connections": _connections(tx, now),
         "parked": [
             {"tenant": row.tenant, "connection": row.connection, "id": row.kirim_id, "error": row.error}
-            for row in pairs.parked(tx, SHOWN)
+            for row in census.parked(tx, SHOWN)
         ],
         "conflicts": _conflicts(tx),
         "unmapped": overview_of_unmapped(tx, assigning),
@@ -104,7 +104,7 @@ def _connections(tx: Connection, now: datetime) -> list[dict[str, Any]]:
             "parked": row.parked,
             "lag_seconds": _lag(row.oldest, now),
         }
-        for row in pairs.counts(tx)
+        for row in census.counts(tx)
     ]
 
 
@@ -134,7 +134,7 @@ def _quarantine(tx: Connection, now: datetime) -> list[dict[str, Any]]:
 
 def dead_letters(tx: Connection) -> int:
     """Everything of ours that was given up, in all tenants."""
-    return deliveries.dead(tx) + pairs.parked_count(tx)
+    return deliveries.dead(tx) + census.parked_count(tx)
 
 
 def _suspended(tx: Connection) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _suspended(tx: Connection) -> list[dict[str, Any]]:
 def _quotas(tx: Connection, now: datetime) -> list[dict[str, Any]]:
     """The limits of every credential, their use, and how long what is due will take within them."""
     due: Counter[str] = Counter()
-    for row in pairs.counts(tx):
+    for row in census.counts(tx):
         due[f"{row.tenant}/{row.connection}"] += row.due - row.held
     return quotas.overview(tx, now, due)
 

@@ -21,7 +21,7 @@ from crmsync.store.conflicts import Conflict, Rulings
 from crmsync.store.pairs import Recent
 
 if TYPE_CHECKING:
-    from crmsync.flows.settling import Work
+    from crmsync.flows.work import Work
 
 FILLING = frozenset({Why.CREATED, Why.SEEDED, Why.OWNER_AT_FIRST_SIGHT, Why.OPERATOR})
 """Writes that fight nobody."""

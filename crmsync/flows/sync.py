@@ -20,14 +20,15 @@ from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
 from crmsync.core.trouble import digest
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows.gathering import gather, known_in_kirim
-from crmsync.flows.settling import Surroundings, Work, reflect, store
+from crmsync.flows.settling import reflect, store
 from crmsync.flows.sparing import urgency
+from crmsync.flows.work import Surroundings, Work
 from crmsync.model import Kind, Write
 from crmsync.store import pairs
 from crmsync.store.pairs import Claim, Taken
 from crmsync.store.records import KIRIM
 
-IN_FLIGHT = 6
+IN_FLIGHT = 4
 """Batches of one lane that may be on their way at once."""
 SUSPECTS = 4
 """Pairs in one turn that may be what ended the process."""

@@ -142,6 +142,8 @@ def _together(text: str, row: str, size: int) -> str:
 class Lookup:
     """A select of rows by their ids, compiled once. Rows come as the driver gives them: no column is converted.
 
+    SQLite gives them all as one JSON text: for each row of its own the interpreter's lock would change hands.
+
     Parameters of `statement` are named; `column` is what the ids are looked for in.
     """
 
@@ -161,7 +163,8 @@ class Lookup:
         text, order = made
         if order:
             values = {**parameters, "ids": orjson.dumps(list(ids)).decode()}
-            found: Sequence[Any] = sqlite_driver(connection).execute(text, [values[name] for name in order]).fetchall()
+            (rows,) = sqlite_driver(connection).execute(text, [values[name] for name in order]).fetchone()
+            found: Sequence[Any] = orjson.loads(rows)
             return found
         return connection.exec_driver_sql(text, {**parameters, "ids": list(ids)}).all()
 
@@ -170,8 +173,9 @@ class Lookup:
         dialect = connection.dialect
         if dialect.name == "sqlite":
             each = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
-            wanted = self._column.in_(select(each.c.value))
+            found = self._statement.where(self._column.in_(select(each.c.value))).subquery()
+            statement = select(func.json_group_array(func.json_array(*found.c)))
         else:
-            wanted = self._column == any_(bindparam("ids", type_=postgresql.ARRAY(Text)))
-        made = self._statement.where(wanted).compile(dialect=dialect)
+            statement = self._statement.where(self._column == any_(bindparam("ids", type_=postgresql.ARRAY(Text))))
+        made = statement.compile(dialect=dialect)
         return str(made), tuple(made.positiontup) if made.positional else ()

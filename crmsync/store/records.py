@@ -18,7 +18,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    func,
     literal_column,
     or_,
     select,
@@ -135,12 +134,6 @@ def _stored_times(times: Times) -> dict[str, int | None] | None:
     if not any(times.values()):
         return None
     return {name: None if at is None else tables.microseconds(at) for name, at in times.items()}
-
-
-def count(connection: Connection, tenant: str, endpoint: str, kind: Kind) -> int:
-    """How many records of an endpoint are known to exist."""
-    known = and_(_view.c.tenant == tenant, _view.c.endpoint == endpoint, _view.c.kind == kind, _view.c.exists)
-    return int(connection.execute(select(func.count()).where(known)).scalar_one())
 
 
 def observe(
@@ -512,14 +505,3 @@ def mark_stale(
             for id, cause in sorted(causes.items())
         ],
     )
-
-
-def of_pair(
-    connection: Connection, tenant: str, endpoint: str, kind: Kind, kirim_id: str, crm_id: str | None
-) -> list[Any]:
-    """The raw views of both ends of one pair, for telling people about it."""
-    ends = or_(
-        and_(_view.c.endpoint == KIRIM, _view.c.id == kirim_id),
-        and_(_view.c.endpoint == endpoint, _view.c.id == crm_id),
-    )
-    return list(connection.execute(select(_view).where(_view.c.tenant == tenant, _view.c.kind == kind, ends)))

@@ -12,7 +12,7 @@ from support.household import Household
 from crmsync.core.brakes import Brake, Limit, Limits
 from crmsync.flows import pausing, sync
 from crmsync.flows.braking import Brakes
-from crmsync.flows.settling import Surroundings
+from crmsync.flows.work import Surroundings
 from crmsync.store import brakes, lanes, runs
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work

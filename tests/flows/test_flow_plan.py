@@ -13,7 +13,7 @@ from crmsync.core.matching import MatchRule
 from crmsync.errors import Reject, Retry
 from crmsync.flows import plan
 from crmsync.flows.applying import apply
-from crmsync.flows.settling import Surroundings
+from crmsync.flows.work import Surroundings
 from crmsync.model import FieldType
 from crmsync.store import plans, runs
 from crmsync.store.database import Database

@@ -16,7 +16,7 @@ from crmsync.connector import Outcome
 from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES
 from crmsync.errors import ConnectorError, Fenced, Reject, Retry, Suspend, Throttled
 from crmsync.model import Kind, Record, Ref, Write, Written
-from crmsync.store import lanes, pairs
+from crmsync.store import census, lanes, pairs
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
 from crmsync.store.records import KIRIM
@@ -186,7 +186,7 @@ def test_one_record_that_is_refused_delays_only_itself(database: Database) -> No
     home.observe(KIRIM)
     home.sync()
 
-    parked = database.read(lambda tx: pairs.parked(tx, 100))
+    parked = database.read(lambda tx: census.parked(tx, 100))
     assert [row.kirim_id for row in parked] == [ids[5]]
     assert len(home.crm.records()) == 1 + 19
     assert home.due() == {}

@@ -13,8 +13,8 @@ import pytest
 from support.household import Household, Inline
 
 from crmsync.errors import Retry
-from crmsync.flows.settling import Surroundings
 from crmsync.flows.sync import sync
+from crmsync.flows.work import Surroundings
 from crmsync.store.database import Database
 
 PEOPLE = 230

@@ -18,7 +18,7 @@ from support.household import RULES, Crm, Household, KirimPlatform
 from crmsync.core.canonical import canonical
 from crmsync.core.mapping import FieldRule, Owner
 from crmsync.model import Kind, Record, Value
-from crmsync.store import pairs
+from crmsync.store import census, pairs
 from crmsync.store.database import Database
 from crmsync.store.lanes import Work
 from crmsync.store.records import KIRIM
@@ -178,7 +178,7 @@ def explained(home: Household, id: str, rule: FieldRule, held: dict[Owner, Value
 def check(walk: Walk) -> None:
     home = walk.home
     walk.end()
-    parked = home.database.read(lambda tx: pairs.parked(tx, 100))
+    parked = home.database.read(lambda tx: census.parked(tx, 100))
     assert [row.error for row in parked if "400" not in row.error and "refused" not in row.error] == []
     assert list(disagreements(home)) == []
     keys = [record.external_id for record in home.crm.records() if record.external_id]

@@ -156,8 +156,8 @@ MUTANTS = (
         "only one spelling is agreed on",
         "C3",
         "crmsync/core/decide.py",
-        "base[name] = Agreed(sides.get(Side.KIRIM, step.kirim), sides.get(Side.CRM, step.crm))",
-        "base[name] = Agreed(step.value, step.value)",
+        "            if agreed is not None:\n",
+        "            agreed = Agreed(step.value, step.value)\n            if agreed is not None:\n",
         (
             "tests/core/test_decide.py::test_what_a_platform_makes_of_a_value_counts_as_agreement_and_is_told",
             "tests/core/test_decide_properties.py::test_deciding_again_after_the_answers_writes_nothing",

@@ -28,10 +28,10 @@ from crmsync.flows.observe import observe
 from crmsync.flows.poll import CHANGES, poll
 from crmsync.flows.reread import reread
 from crmsync.flows.resync import resync
-from crmsync.flows.settling import Surroundings
 from crmsync.flows.steps import Stride
 from crmsync.flows.sync import sync
 from crmsync.flows.tenant import NO_LOG, Connection, Tenant
+from crmsync.flows.work import Surroundings
 from crmsync.model import Can, Direction, Fields, FieldType, Item, Kind, Message, MessageStatus, Record, Write
 from crmsync.store import cursors, history, lanes, pairs, records, runs, tables
 from crmsync.store.database import Database
