@@ -76,7 +76,7 @@ def status(
                 "connection": row.connection,
                 "side": row.side,
                 "records": row.records,
-                "fields": row.fields_,
+                "fields": row.fields,
             }
             for row in history.written_since(tx, since)
         ],

@@ -48,7 +48,7 @@ def reflect(around: Surroundings, works: Sequence[Work]) -> None:
     for work in works:
         work.settled = settled(work)
         work.recent = ruling.strokes(work, now)
-        work.entries = list(chronicle.entries(around, work, now))
+        work.told = history.rows(chronicle.entries(around, work, now))
         work.touched = touched(work)
         work.seen = {Side.KIRIM: list(_seen(work, Side.KIRIM, KIRIM)), Side.CRM: list(_seen(work, Side.CRM, name))}
 
@@ -80,7 +80,7 @@ def store(tx: Transaction, around: Surroundings, works: Sequence[Work], *, count
         ruling.write_down(tx, around.tenant.id, name, kind, batch, now)
         suspect = {work.crm_id: f"refused:{name}" for work in batch if work.crm_id and _refused(work)}
         records.mark_stale(tx, tenant.id, name, kind, suspect, now)
-    history.add(tx, [entry for work in works for entry in work.entries])
+    history.append(tx, [row for work in works for row in work.told])
     around.brakes.note(tx, works, now)
 
 

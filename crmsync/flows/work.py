@@ -65,7 +65,7 @@ class Work:
     `merged` is the record that its own was merged into, where that belongs to another.
     `frozen` are fields that turned out to go back and forth, `followed` a person's decrees that were carried out.
     `remembered` are the sides whose refusal is an earlier one, of the very same request: nothing was sent this time.
-    `settled`, `recent`, `entries`, `touched` and `seen` are what follows from the answers alone: base and notes,
+    `settled`, `recent`, `told`, `touched` and `seen` are what follows from the answers alone: base and notes,
     strokes, history, what counts for the brakes, what the answers showed.
     """
 
@@ -88,7 +88,7 @@ class Work:
     followed: dict[str, Decree] = field(default_factory=dict)
     withheld: frozenset[Brake] = frozenset()
     recent: Recent = field(default_factory=dict)
-    entries: Sequence[history.Entry] = ()
+    told: Sequence[history.Row] = ()
     touched: frozenset[Brake] = frozenset()
     seen: Mapping[Side, Sequence[Observation]] = field(default_factory=dict)
 

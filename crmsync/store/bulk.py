@@ -178,4 +178,4 @@ class Lookup:
         else:
             statement = self._statement.where(self._column == any_(bindparam("ids", type_=postgresql.ARRAY(Text))))
         made = statement.compile(dialect=dialect)
-        return str(made), tuple(made.positiontup) if made.positional else ()
+        return str(made), tuple(made.positiontup or ()) if made.positional else ()

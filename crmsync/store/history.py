@@ -1,16 +1,22 @@
-"""Why fields hold their values: one row for every write, and for every decision not to write."""
+"""Why fields hold their values: an entry for every write, and for every decision not to write.
+
+What was decided about one pair at once is kept in one row: most of it is the same for all its fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, select
+import orjson
+from sqlalchemy import Connection, and_, distinct, func, select
 
 from crmsync.model import Value
 from crmsync.store import tables
 from crmsync.store.bulk import Bulk
+from crmsync.store.columns import microseconds, moment
 
 _history = tables.History.__table__  # type: ignore[attr-defined]
 
@@ -44,36 +50,73 @@ where it is Kirim's.
 """
 
 
-_ADD = Bulk(lambda insert: insert(_history), Entry._fields)
+WRITTEN = "written"
+"""The outcome of a write that a platform took."""
+_COLUMNS = ("at", "tenant", "connection", "kind", "kirim_id", "cause", "steps", "kirim_written", "crm_written")
+_ADD = Bulk(lambda insert: insert(_history), _COLUMNS)
+Row = tuple[Any, ...]
 
 
-def add(connection: Connection, entries: Sequence[Entry]) -> None:
+def rows(entries: Iterable[Entry]) -> list[Row]:
+    """Entries as they are kept: what belongs together stands together already."""
+    made: list[Row] = []
+    for common, several in groupby(entries, lambda entry: (*entry[:5], entry.cause)):
+        steps, written = [], {"kirim": 0, "crm": 0}
+        for entry in several:
+            changed_at = None if entry.changed_at is None else microseconds(entry.changed_at)
+            steps.append((*entry[5:12], entry.note, changed_at))
+            if entry.outcome == WRITTEN:
+                written[entry.side] += 1
+        made.append((*common, orjson.dumps(steps).decode(), written["kirim"], written["crm"]))
+    return made
+
+
+def add(connection: Connection, entries: Iterable[Entry]) -> None:
     """Appends entries."""
-    _ADD.run_ordered(connection, entries)
+    append(connection, rows(entries))
+
+
+def append(connection: Connection, rows: Sequence[Row]) -> None:
+    """Appends entries that were made ready outside the transaction."""
+    _ADD.run_ordered(connection, rows)
 
 
 def of(
     connection: Connection, tenant: str, kirim_id: str, field: str | None = None, also: Collection[str] = ()
-) -> list[Any]:
+) -> list[Entry]:
     """The entries of one record, or of one of its fields and of what it is `also` called, oldest first."""
-    chosen = and_(_history.c.tenant == tenant, _history.c.kirim_id == kirim_id)
-    if field is not None:
-        chosen = and_(chosen, _history.c.field.in_([field, "", *also]))
-    return list(connection.execute(select(_history).where(chosen).order_by(_history.c.id)))
+    here = and_(_history.c.tenant == tenant, _history.c.kirim_id == kirim_id)
+    kept = connection.execute(select(_history).where(here).order_by(_history.c.id))
+    found = [entry for row in kept for entry in _read(row)]
+    chosen = None if field is None else {field, "", *also}
+    return [entry for entry in found if chosen is None or entry.field in chosen]
 
 
-def written_since(connection: Connection, since: datetime) -> list[Any]:
+def _read(row: Any) -> Iterable[Entry]:
+    common = (row.at, row.tenant, row.connection, row.kind, row.kirim_id)
+    for *step, note, changed_at in orjson.loads(row.steps):
+        told_at = None if changed_at is None else moment(changed_at)
+        yield Entry._make((*common, *step, row.cause, note, told_at))
+
+
+class Written(NamedTuple):
+    """How much was written to one side of a connection."""
+
+    tenant: str
+    connection: str
+    side: str
+    records: int
+    fields: int
+
+
+def written_since(connection: Connection, since: datetime) -> list[Written]:
     """Fields written since a time, per tenant, connection and side."""
-    return list(
-        connection.execute(
-            select(
-                _history.c.tenant,
-                _history.c.connection,
-                _history.c.side,
-                func.count(func.distinct(_history.c.kirim_id)).label("records"),
-                func.count().label("fields_"),
-            )
-            .where(_history.c.at >= since, _history.c.outcome == "written")
-            .group_by(_history.c.tenant, _history.c.connection, _history.c.side)
+    found = []
+    for side, count in (("crm", _history.c.crm_written), ("kirim", _history.c.kirim_written)):
+        rows = connection.execute(
+            select(_history.c.tenant, _history.c.connection, func.count(distinct(_history.c.kirim_id)), func.sum(count))
+            .where(_history.c.at >= since, count > 0)
+            .group_by(_history.c.tenant, _history.c.connection)
         )
-    )
+        found += [Written(tenant, name, side, records, int(fields)) for tenant, name, records, fields in rows]
+    return sorted(found)

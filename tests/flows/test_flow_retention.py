@@ -80,7 +80,9 @@ def timeline(home: Household, key: str, **more: Any) -> None:
 
 def fill(home: Household) -> None:
     """Five of each, and of what is not to be forgotten one each."""
-    home.database.write(lambda tx: history.add(tx, [*(entry(home) for _ in range(5)), entry(home, "other")]))
+    for _ in range(5):
+        home.database.write(lambda tx: history.add(tx, [entry(home)]))
+    home.database.write(lambda tx: history.add(tx, [entry(home, "other")]))
     for number in range(5):
         home.database.write(
             lambda tx, n=number: messages.learn(tx, "acme", Message(id=f"w{n}"), home.clock())  # type: ignore[misc]

@@ -121,6 +121,6 @@ def test_written_fields_and_records_are_counted(database: Database) -> None:
     database.write(lambda tx: history.add(tx, rows))
 
     counted = {
-        row.side: (row.records, row.fields_) for row in database.read(lambda tx: history.written_since(tx, START))
+        row.side: (row.records, row.fields) for row in database.read(lambda tx: history.written_since(tx, START))
     }
     assert counted == {"crm": (2, 3), "kirim": (1, 1)}

@@ -303,17 +303,18 @@ class HubSpotEmulator(Emulator):
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _count(self, call: Call) -> None:
-        """Refuses a request over a limit. Every request counts, refused ones too."""
+        """Refuses a request over a limit. Every request counts, refused ones too. Searches have a limit of their own."""
         now = self.clock()
+        behaviour, search = self.behaviour, call.route.endswith("/search")
         self._today += 1
-        self._recent.append(now)
+        if not search:
+            self._recent.append(now)
         _forget(self._recent, now - _WINDOW)
-        behaviour = self.behaviour
         if behaviour.daily_limit is not None and self._today > behaviour.daily_limit:
             raise Refusal(Reply(429, self._limited("DAILY")))
         if behaviour.rate_limit is not None and len(self._recent) > behaviour.rate_limit:
             raise Refusal(Reply(429, self._limited("TEN_SECONDLY_ROLLING")))
-        if call.route.endswith("/search") and behaviour.search_rate is not None:
+        if search and behaviour.search_rate is not None:
             _forget(self._searches, now - timedelta(seconds=1))
             if len(self._searches) >= behaviour.search_rate:
                 raise Refusal(Reply(429, self._limited("SECONDLY")))

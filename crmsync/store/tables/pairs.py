@@ -112,7 +112,7 @@ class Stale(SQLModel, table=True):
 
 
 class History(SQLModel, table=True):
-    """Why a field holds its value: one row per field written, or deliberately not written."""
+    """Why fields hold their values: one row for all that was decided about a pair at once, field by field."""
 
     __tablename__ = "history"
     __table_args__ = (
@@ -126,16 +126,10 @@ class History(SQLModel, table=True):
     connection: str
     kind: str
     kirim_id: str
-    field: str  # the Kirim field; empty for what concerns the whole record
-    side: str  # kirim | crm: which side the row is about
-    old: Any = Field(default=None, sa_column=Column(Document))
-    new: Any = Field(default=None, sa_column=Column(Document))
-    competing: Any = Field(default=None, sa_column=Column(Document))
-    rule: str
-    outcome: str
     cause: str
-    note: str = ""
-    changed_at: datetime | None = Field(default=None, sa_column=Column(Instant))  # the platform's own time, if it told
+    steps: str  # JSON: a list for every field, see store.history
+    kirim_written: int = 0  # fields that were written, by side
+    crm_written: int = 0
 
 
 class Candidate(SQLModel, table=True):
