@@ -163,6 +163,10 @@ def _day(value: Value) -> Canonical:
 def storable(fields: Fields) -> Fields:
     """The same fields with every text fit for any store and any platform: NUL dropped, halves of characters joined
     or replaced."""
+    if all(
+        [value is None or (type(value) is str and value.isascii() and "\0" not in value) for value in fields.values()]
+    ):
+        return fields
     fit = {name: _storable(value) for name, value in fields.items()}
     return fields if fit == fields else fit
 

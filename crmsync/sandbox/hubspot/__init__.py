@@ -303,7 +303,7 @@ class HubSpotEmulator(Emulator):
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _count(self, call: Call) -> None:
-        """Refuses a request over a limit. Every request counts, refused ones too. Searches have a limit of their own."""
+        """Refuses a request over a limit. Every request counts, refused ones too; searches to a limit of their own."""
         now = self.clock()
         behaviour, search = self.behaviour, call.route.endswith("/search")
         self._today += 1
