@@ -29,6 +29,7 @@ from crmsync.store.records import HELD, KIRIM, Observation
 DELETED = "the record was deleted in the CRM"
 SOON = timedelta(milliseconds=200)
 """How long a record waits at first for another one: mostly both were told of at once."""
+AGREED = Decision(())
 DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.SHARED})
 """What stays as it is until somebody changes a record: the others are news each time."""
 
@@ -243,9 +244,7 @@ def _ended(
         return _waiting(work, ended, now)
     if work.pair.attempts > ATTEMPTS:
         return _parked(ended, Reason.EXHAUSTED, f"given up after {ATTEMPTS} starts that did not come to an end")
-    kirim = held_in_kirim(present.kirim, work.contact)
-    left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, ruling.after(work)))
-    left = without(left, work.withheld, creates=present.crm is None)
+    left = AGREED if _as_it_was_left(work, present) else _left(work, done, present)
     if trouble:
         return _in_trouble(around, work, ended, trouble[0], left, now, counted=counted)
     if work.crm is not None and not work.crm.exists:
@@ -253,6 +252,29 @@ def _ended(
     if not work.outcomes or present.crm is None or left.quiet:
         return _at_rest(ended, work)
     return replace(ended, again_at=now)
+
+
+def _left(work: Work, done: Settled, present: Present) -> Decision:
+    """What is still to be written, as things are by now."""
+    kirim = held_in_kirim(present.kirim, work.contact)
+    left = decide(work.rules, pair_view(kirim, present.kirim, present.crm, done.base, done.noted, ruling.after(work)))
+    return without(left, work.withheld, creates=present.crm is None)
+
+
+def _as_it_was_left(work: Work, present: Present) -> bool:
+    """Whether both sides are just as a write to the CRM left them, so that deciding again would ask for nothing."""
+    outcome = work.outcomes.get(Side.CRM)
+    if len(work.outcomes) != 1 or not isinstance(outcome, Written) or outcome.refused or present.crm is None:
+        return False
+    if work.withheld or work.frozen or work.contact or work.pair.rulings.decreed:
+        return False
+    if present.kirim is not work.pair.kirim or present.crm.fields != work.seen[Side.CRM][-1].record.fields:
+        return False
+    sent, before = work.decision.writes(Side.CRM), work.crm
+    if before is None:
+        return all([name in sent or value is None for name, value in present.crm.fields.items()])
+    held = before.fields
+    return all([name in sent or (name in held and value == held[name]) for name, value in present.crm.fields.items()])
 
 
 def _waiting(work: Work, ended: Ended, now: datetime) -> Ended:
