@@ -32,8 +32,8 @@ BACKFILL = "backfill"
 BACKLOG = 20
 """Batches of a connection that may be due before the walk waits for them: what is live goes first, but not all at once
 is to be lost to a change of mind."""
-LOOK_EVERY = 4
-"""Pages after which it is looked whether they are crowded."""
+LOOK_EVERY = 8
+"""Pages after which it is looked whether they are crowded; none is read ahead that might have to wait for that."""
 PAUSE = 0.03
 """Seconds between two looks at whether they are."""
 
@@ -86,8 +86,6 @@ def turn(stride: Stride, run: Run) -> None:
                 run = stride.settle(run, concerned(stride.tenant, run.options["source"]))
             elif int(run.counts.get("pages", 0)) % LOOK_EVERY == 0 and _crowded(stride, run):
                 stride.pause(PAUSE)
-                if not stride.going():
-                    break
             else:
                 run = _page(stride, run, ahead)
 
@@ -113,7 +111,7 @@ def _page(stride: Stride, run: Run, ahead: Ahead) -> Run:
         left = options.limit - int(run.counts.get("read", 0))
         page = replace(page, records=page.records[:left], more=page.more and left > len(page.records))
     endpoint, place = _behind(run, walked, page)
-    if page.more and stride.going():
+    if page.more and stride.going() and (int(run.counts.get("pages", 0)) + 1) % LOOK_EVERY:
         ahead.ask((number, page.cursor), partial(read, page.cursor))
 
     def store(tx: Connection) -> Step:

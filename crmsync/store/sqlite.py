@@ -29,7 +29,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 WRITING = (
     "journal_mode=WAL",
-    "synchronous=FULL",
     "foreign_keys=ON",
     "busy_timeout=5000",
     "cache_size=-16000",  # KiB

@@ -167,6 +167,7 @@ def test_live_changes_go_before_what_a_walk_found(home: Household) -> None:
 
 def test_a_walk_waits_for_those_who_write(home: Household, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfill, "BACKLOG", 0.5)  # batches of 20
+    monkeypatch.setattr(backfill, "LOOK_EVERY", 4)  # pages of four
     begin(home)
     home.walk(KIRIM, 50)
 

@@ -53,9 +53,9 @@ MUTANTS = (
     Mutant(
         "a commit that a power cut may undo",
         "D1",
-        "crmsync/store/sqlite.py",
-        '"synchronous=FULL"',
-        '"synchronous=NORMAL"',
+        "crmsync/store/writer.py",
+        "'FULL' if durable else 'NORMAL'",
+        "'NORMAL'",
         ("tests/store/test_database.py::test_sqlite_promises_what_it_commits",),
     ),
     Mutant(
