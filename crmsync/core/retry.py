@@ -15,6 +15,8 @@ FAILURES = 100
 """Tries of one record that end in passing trouble, while others go well, before it is parked: about a day."""
 ALONE_FROM = 3
 """Starts without an end, or failures, after which a record is worked on alone: it cannot take others down with it."""
+MIDDLE = 0.5
+"""The chance of no spread: what is worked on alone need not avoid its like."""
 
 
 def wait(error: ConnectorError, attempts: int, chance: float) -> timedelta:
@@ -38,3 +40,11 @@ def rest(error: ConnectorError, failures: int, chance: float) -> timedelta:
     """
     named = error.after if isinstance(error, (Retry, Suspend)) and error.after else timedelta(0)
     return max(named, min(wait(error, failures, chance), PROBE))
+
+
+def alone(attempts: int, chance: float) -> timedelta:
+    """How long what may have ended the process rests from its `attempts`-th start on, unless that comes to an end.
+
+    Whoever is innocent, and was there each time something else ended it, comes to an end before it is given up.
+    """
+    return wait(Retry("it ended the process"), attempts - ALONE_FROM, chance)

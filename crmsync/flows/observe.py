@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 
 from crmsync import crash
 from crmsync.core.canonical import storable
-from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
+from crmsync.core.retry import ALONE_FROM, ATTEMPTS, MIDDLE, alone
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source, Verdict, View
-from crmsync.errors import BadPayload, Retry
+from crmsync.errors import BadPayload
 from crmsync.flows.tenant import Tenant
 from crmsync.model import Change, Item, Kind
 from crmsync.store import deliveries, echoes, records, timeline
@@ -29,8 +29,6 @@ PORTION = 200
 """Items in one transaction. A delivery is stored whole, however many it has."""
 SUSPECTS = 4
 """Deliveries that are worked on alone in one turn."""
-MIDDLE = 0.5
-"""No spread: the tries of one delivery need not avoid each other."""
 
 ENDINGS: Mapping[Verdict, Ending] = {
     Verdict.NEW: Ending.APPLIED,
@@ -73,7 +71,7 @@ def observe(database: Database, tenant: Tenant, source: str, fence: Fence, clock
     for reads in (*batches, *_portions([_parse(tenant, source, delivery) for delivery in healthy])):
         _store(database, tenant, source, reads, fence, clock())
     for suspect in sorted(suspects, key=lambda delivery: delivery.attempts):
-        until = clock() + wait(Retry("it ended the process"), suspect.attempts - ALONE_FROM, MIDDLE)
+        until = clock() + alone(suspect.attempts, MIDDLE)
         database.write(partial(deliveries.start, delivery=suspect, until=until))
         _store(database, tenant, source, [_parse(tenant, source, suspect)], fence, clock())
     return len(pending)

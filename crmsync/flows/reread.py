@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from crmsync import crash
 from crmsync.connector import Connector
-from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES, wait
+from crmsync.core.retry import ALONE_FROM, ATTEMPTS, FAILURES, MIDDLE, wait
 from crmsync.core.trouble import Reason
 from crmsync.core.views import Source, Verdict, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
@@ -28,8 +28,6 @@ PATIENCE = 3
 """Records that are read alone and fail one after the other before it must be the platform that fails."""
 SUSPECTS = 8
 """Records that are read alone in one turn: the others are not to wait for long."""
-MIDDLE = 0.5
-"""No spread: the tries of one record need not avoid each other."""
 
 
 @dataclass(frozen=True, slots=True)

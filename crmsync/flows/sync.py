@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from crmsync import crash
 from crmsync.connector import Connector, Outcome
 from crmsync.core.decide import Side, decide
-from crmsync.core.retry import ALONE_FROM, ATTEMPTS, wait
+from crmsync.core.retry import ALONE_FROM, ATTEMPTS, alone
 from crmsync.core.trouble import digest
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows.gathering import gather, known_in_kirim
@@ -252,7 +252,7 @@ def _flush_alone(around: Surroundings, pair: Taken) -> Flush:
     if not _affordable(around, [pair]):  # others of this turn may have used up what was left
         return Flush()
     if pair.attempts <= ATTEMPTS:
-        until = around.clock() + wait(Retry("it ended the process"), pair.attempts - ALONE_FROM, around.chance())
+        until = around.clock() + alone(pair.attempts, around.chance())
         around.database.write(lambda tx: pairs.start(tx, around.tenant.id, around.connection.name, pair, until))
     return _flush(around, [pair])
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, bindparam, case, literal, select, updat
 
 from crmsync.core import messages as core
 from crmsync.core.messages import Log, Logging
-from crmsync.core.retry import ALONE_FROM
+from crmsync.core.retry import ALONE_FROM, MIDDLE, alone
 from crmsync.model import Message
 from crmsync.store import messages, tables
 from crmsync.store.cursors import NEVER
@@ -164,7 +164,8 @@ def take(
 ) -> list[Entry]:
     """The entries that are due, oldest first. The attempt is counted here, before anything is sent.
 
-    Those that were started `ALONE_FROM` times without an end are suspected, and come only when they are asked for.
+    Those that were started `ALONE_FROM` times without an end are suspected, and come only when they are asked for. If
+    the process ends once more, they rest while the others go on.
     """
     rows = connection.execute(
         select(_entry)
@@ -177,7 +178,11 @@ def take(
         .order_by(_entry.c.not_before, _entry.c.key)
         .limit(limit)
     ).all()
-    _change(connection, tenant, name, [(row.key, {"attempts": row.attempts + 1}) for row in rows])
+    started: list[tuple[str, dict[str, Any]]] = [(row.key, {"attempts": row.attempts + 1}) for row in rows]
+    if suspected:
+        for _, change in started:
+            change["not_before"] = now + alone(change["attempts"], MIDDLE)
+    _change(connection, tenant, name, started)
     return [
         Entry(
             row.key,

@@ -42,10 +42,12 @@ class Node:
     def _alert(self, kind: str, tenant: str, text: str, about: str = "") -> None:
         self.alerts.append((kind, about, text))
 
-    def until(self, condition: Callable[[], Any]) -> None:
+    def until(self, condition: Callable[[], Any], passing: timedelta = timedelta(0)) -> None:
+        """Waits for it, while with each look so much time passes."""
         for _ in range(int(PATIENCE / 0.02)):
             if condition():
                 return
+            self.home.clock.advance(passing)
             self.home.arrive_all()
             self.worker.wake()
             self._pause.wait(0.02)
@@ -159,8 +161,9 @@ def test_a_suspended_kirim_stops_only_what_needs_kirim(database: Database) -> No
         home.kirim.heal()
         home.clock.advance(MINUTE)
         node.until(lambda: node.suspended(KIRIM).trial)  # type: ignore[union-attr]
-        home.clock.advance(TRIAL + MINUTE)  # what was tried just before Kirim came back is tried again after a minute
-        node.until(lambda: home.kirim.held(id)["name"] == "Beatrice")
+        # What was tried just before Kirim came back is tried again a minute after that.
+        node.until(lambda: home.kirim.held(id)["name"] == "Beatrice", passing=timedelta(seconds=1))
+        home.clock.advance(TRIAL)
         node.until(lambda: node.suspended(KIRIM) is None)
     finally:
         assert node.worker.stop(timedelta(seconds=PATIENCE))

@@ -195,6 +195,23 @@ def test_an_entry_that_ends_the_process_each_time_is_given_up(home: Household) -
     assert len(timeline(home, contact)) == 1
 
 
+def test_an_entry_that_was_there_when_others_ended_the_process_is_not_given_up(home: Household) -> None:
+    contact = customer(home)
+    home.say(told("08:00", contact_id=contact))
+    home.observe("kirim")
+    later(home, 10)
+    for _ in range(3 * ATTEMPTS):
+        home.fence_breaks = 1
+        home.turn(lanes.Work.LOG, "crm")
+        later(home, 0.5)
+    later(home, 60)
+    home.fence_breaks = 0
+    home.settle()
+
+    assert letters(home) == []
+    assert len(timeline(home, contact)) == 1
+
+
 def test_an_entry_that_ends_the_process_takes_no_others_with_it(home: Household) -> None:
     class Killed(BaseException):
         """The process is no more."""

@@ -63,8 +63,8 @@ class Testimony:
     `promised` and `latest` have versions by Kirim id: the newest that was answered with 2xx, and the one that Kirim
     holds. `names` are the names there. `said` are the texts of messages that were answered with 2xx, `spoken` those of
     all, and `logged` those on the timelines of the CRM. `dead` is the daemon's public list of what it could not do,
-    `unreadable` the events it answered with 2xx although nobody could read them. `late` are writes after the quiet
-    began.
+    each with its reason, `unreadable` the events it answered with 2xx although nobody could read them. `late` are
+    writes after the quiet began.
     """
 
     promised: Mapping[str, int]
@@ -77,7 +77,7 @@ class Testimony:
     records: Sequence[Held]
     created: Mapping[str, int]
     backwards: Sequence[str]
-    dead: int
+    dead: Sequence[str]
     late: int
 
 
@@ -122,10 +122,11 @@ def judge(told: Testimony) -> Findings:
     ]
     _compare_timelines(findings, told)
     findings.wrong += [f"went backwards: {one}" for one in told.backwards]
-    if told.dead < told.unreadable:
-        findings.lost.append(f"{told.unreadable} unreadable events were promised, and {told.dead} are listed")
-    elif told.dead > told.unreadable:
-        findings.wrong.append(f"{told.dead - told.unreadable} events are listed as dead that could be read")
+    if len(told.dead) < told.unreadable:
+        findings.lost.append(f"{told.unreadable} unreadable events were promised, and {len(told.dead)} are listed")
+    elif len(told.dead) > told.unreadable:
+        listed = ", ".join(told.dead)
+        findings.wrong.append(f"{told.unreadable} unreadable events were promised, and listed are {listed}")
     if told.late:
         findings.wrong.append(f"{told.late} writes after all was quiet")
     return findings

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -181,11 +182,11 @@ class World:
             check=False,
         )
 
-    def listed_dead(self) -> int:
-        """How many dead letters the daemon owns up to."""
-        asked = self.command("dead", "list", "--json")
+    def listed_dead(self) -> list[str]:
+        """The dead letters that the daemon owns up to, each with its reason."""
+        asked = self.command("dead", "list", "--limit", "10000", "--json")
         assert asked.returncode == 0, asked.stderr + self.log
-        return int(json.loads(asked.stdout)["total"])
+        return [f"{letter['id']} ({letter['reason']})" for letter in json.loads(asked.stdout)["dead"]]
 
     # -- what happens at Kirim
 
@@ -214,7 +215,7 @@ class World:
         return False
 
     def _agree(self) -> bool:
-        told = self.testimony(dead=0, late=0)
+        told = self.testimony(dead=(), late=0)
         done = {record.kirim_id: record for record in told.records}
         if len(done) != len(told.latest) or not told.spoken <= set(told.logged):
             return False
@@ -234,7 +235,7 @@ class World:
         late = self.writes() - before if came_to_agree else 0
         return judge(self.testimony(self.listed_dead(), late))
 
-    def testimony(self, dead: int, late: int) -> Testimony:
+    def testimony(self, dead: Sequence[str], late: int) -> Testimony:
         """What can be known from outside."""
         with self.kirim.lock:
             names = {one.id: one.name or "" for one in self.kirim.workspace.contacts.by_id.values()}
