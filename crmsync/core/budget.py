@@ -7,7 +7,7 @@ for the small shares of retries and reconciliations, never for a backfill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
@@ -21,6 +21,11 @@ KEPT_FOR = 1.0
 """Seconds of its share that a class can save up: more would only lie idle, and make the others wait for long."""
 ACTIVE = 2.0
 """Seconds after it asked for the last time in which a class's share is kept for it. Live's always is."""
+ROOM = 0.5
+"""The share of what may go at once that a backfill, beyond its own share, leaves free while live work is done: then a
+change finds a request waiting for it, not the other way round."""
+STEPS = 8
+"""How often a forecast of a wait is looked at again: what is kept for others grows while one waits."""
 HALF_LIFE = 60.0
 """Seconds after which a request counts half in what is told of the present use."""
 
@@ -48,6 +53,8 @@ SHARES: Mapping[Priority, float] = {
 """The share of a limit that each class has whatever the others do, short of a backfill beside live work."""
 NOTHING = (0.0, 0.0, 0.0, 0.0)
 NEVER = float("-inf")
+ENOUGH = 1e-9
+"""Seconds that are none: sums of fractions are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,35 @@ def refilled(held: Allowance, now: float) -> Allowance:
 
 
 def wait(held: Allowance, who: Priority) -> float:
-    """Seconds until a class may send its next request, if nobody else does; not positive if it may now."""
+    """Seconds until a class may send its next request, if nobody else does; not positive if it may now.
+
+    Never too long; too short by little, where what is kept for others grows meanwhile.
+    """
+    pause = _missing(held, who)
+    return pause if pause <= 0 else min(_waited(held, who, start) for start in _turns(held, who))
+
+
+def _turns(held: Allowance, who: Priority) -> Iterator[float]:
+    """Seconds until each moment at which less may be kept from a class than before: now, once it has saved up for a
+    request of its own, and when others stopped asking long enough ago."""
+    yield 0.0
+    yield max(0.0, min(1.0, held.most(who)) - held.credits[who]) / (SHARES[who] * held.per_second)
+    yield from (asked + ACTIVE - held.at for asked in held.asked if asked + ACTIVE > held.at)
+
+
+def _waited(held: Allowance, who: Priority, start: float) -> float:
+    """Seconds until the next request, but not before a moment."""
+    pause = start
+    for _ in range(STEPS):
+        more = _missing(refilled(held, held.at + pause), who)
+        if more <= ENOUGH:
+            break
+        pause += more
+    return pause
+
+
+def _missing(held: Allowance, who: Priority) -> float:
+    """Seconds until there are as many tokens as are missing now."""
     return max(held.held_until - held.at, (1.0 + _reserved(held, who) - held.tokens) / held.per_second)
 
 
@@ -150,6 +185,8 @@ def _reserved(held: Allowance, who: Priority) -> float:
             continue
         if other is Priority.LIVE or (not entitled and held.at - held.asked[other] < ACTIVE):
             kept += max(0.0, held.credits[other])
+    if who is Priority.BACKFILL and not entitled and held.at - held.asked[Priority.LIVE] < ACTIVE:
+        kept = max(kept, ROOM * held.size)
     return min(kept, held.size - 1.0)
 
 
@@ -162,7 +199,7 @@ def taken(held: Allowance, who: Priority, most: int = 1) -> tuple[Allowance, int
     """As many requests as a class may send now, up to `most`; how many, and what is left after them."""
     held = replace(held, asked=_with(held.asked, who, held.at))
     count = 0
-    while count < most and wait(held, who) <= 1e-9:
+    while count < most and _missing(held, who) <= ENOUGH:
         less = _with(held.credits, who, held.credits[who] - 1.0) if _entitled(held, who) else held.credits
         held = replace(held, tokens=held.tokens - 1.0, credits=less)
         count += 1

@@ -104,7 +104,7 @@ class Shared:
 class Bucket:
     """One limit as this process knows it. Not safe for threads by itself."""
 
-    __slots__ = ("changes", "held", "leases", "portions", "rate")
+    __slots__ = ("changes", "held", "leases", "portions", "rate", "refused")
 
     def __init__(self, rate: Rate, now: float) -> None:
         self.rate = rate
@@ -112,11 +112,17 @@ class Bucket:
         self.changes: list[Change] = []
         self.leases: dict[Priority, tuple[int, float]] = {}
         self.portions: dict[Priority, tuple[int, float]] = {}
+        self.refused: dict[Priority, tuple[float, float]] = {}
 
     def change(self, change: Change) -> None:
         """Something was learned: it counts here at once, and for everybody with the next draw."""
         self.changes.append(change)
         self.held = change(self.held)
+
+    def refusal(self, who: Priority, now: float) -> float:
+        """Seconds for which a class need not ask again: it was told so. A clock that was put back ends it."""
+        since, until = self.refused.get(who, (0.0, 0.0))
+        return until - now if since <= now < until else 0.0
 
     def portion(self, who: Priority, now: float) -> int:
         """How many requests to draw at once: twice the last portion if that was used up fast, else one."""
@@ -239,12 +245,16 @@ class TokenBudget:
         if count and now < until:
             kept.leases[who] = count - 1, until
             return 0.0
+        if (pause := kept.refusal(who, now)) > 0:
+            return pause
         most = kept.portion(who, now) if self._ledger.shared else 1
         count = self._draw(name if name in self._buckets else "", who, most, now)
         if count:
             kept.leases[who] = count - 1, now + LAPSE
             return 0.0
-        return max(SHORTEST, wait(kept.held, who))
+        pause = max(SHORTEST, wait(kept.held, who))
+        kept.refused[who] = now, now + pause
+        return pause
 
     def _draw(self, name: str, who: Priority, most: int, now: float) -> int:
         kept = self._buckets[name]

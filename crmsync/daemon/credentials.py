@@ -25,7 +25,7 @@ class Credentials:
             documented = {"": kind.rate, **kind.buckets}
             limits = settings.limits(documented)
             fixed = frozenset(bucket for bucket, rate in limits.items() if documented.get(bucket) != rate)
-            shared = Shared(self._database, digest) if self._database else None
+            shared = Shared(self._database.forgetful(), digest) if self._database else None
             clock = time.time if shared else time.monotonic
             self._known[digest] = TokenBudget(limits, clock, time.sleep, fixed, shared), shared
         budget, ledger = self._known[digest]

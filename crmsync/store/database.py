@@ -33,7 +33,7 @@ class Backend(Protocol):
     @property
     def commits(self) -> int: ...
 
-    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T: ...
+    def write(self, work: Callable[[Connection], T], *, later: bool = False, durable: bool = True) -> T: ...
 
     def submit(self, work: Callable[[Connection], Any], done: Done) -> None: ...
 
@@ -49,9 +49,10 @@ class Backend(Protocol):
 class Database:
     """Open with `Database.open`; every method may be called from any thread."""
 
-    def __init__(self, backend: Backend, *, later: bool = False) -> None:
+    def __init__(self, backend: Backend, *, later: bool = False, durable: bool = True) -> None:
         self._backend = backend
         self._later = later
+        self._durable = durable
 
     def patient(self) -> Database:
         """The same store, for work that nobody waits for, and that can be done again: on SQLite its transactions let
@@ -60,7 +61,11 @@ class Database:
         They survive the end of the process like all others. Should the machine lose its power, those of the last
         moments may be gone, the latest first: a commit that is durable takes along whatever was before it.
         """
-        return Database(self._backend, later=True)
+        return Database(self._backend, later=True, durable=False)
+
+    def forgetful(self) -> Database:
+        """The same store, for what is worth nothing after a power cut: as with `patient`, but in its turn."""
+        return Database(self._backend, durable=False)
 
     @classmethod
     def open(cls, url: str, *, node: str = "", exclusive: bool = True) -> Database:
@@ -101,7 +106,7 @@ class Database:
         What `work` raises rolls back its own changes only, and reaches the caller. `work` may run more than once
         (a deadlock is tried again), so it must not have effects outside the transaction.
         """
-        return self._backend.write(work, later=self._later)
+        return self._backend.write(work, later=self._later, durable=self._durable)
 
     def submit(self, work: Callable[[Connection], Any], done: Done) -> None:
         """As `write`, without waiting and apart from other work: `done` is called in the thread that committed.

@@ -51,17 +51,17 @@ class Postgresql:
         self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.read(lambda connection: None)
 
-    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
+    def write(self, work: Callable[[Connection], T], *, later: bool = False, durable: bool = True) -> T:
         """See `Database.write`. The server has room for several at once, so that nobody has to be let go first."""
         if self._closing.is_set():
             raise StoreUnavailable("the store is closed")
         for attempt in range(1, TRIES + 1):
             try:
                 with self._engine.begin() as connection:
-                    if later:
+                    if not durable:
                         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     result = work(connection)
-                if not later:
+                if durable:
                     self.last_commit = time.monotonic()
                 with self._counting:
                     self.commits += 1

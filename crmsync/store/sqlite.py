@@ -79,9 +79,9 @@ class Sqlite:
         """See `Database.commits`."""
         return self._writer.commits if self._writer else 0
 
-    def write(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
+    def write(self, work: Callable[[Connection], T], *, later: bool = False, durable: bool = True) -> T:
         """See `Database.write`, and `Database.patient` for what is done later."""
-        return self._writing().run(work, later=later)
+        return self._writing().run(work, later=later, durable=durable)
 
     def submit(self, work: Callable[[Connection], Any], done: Callable[..., None]) -> None:
         """See `Database.submit`."""

@@ -54,13 +54,14 @@ def translated(error: BaseException) -> BaseException:
 @dataclass(frozen=True, slots=True)
 class Job:
     """Work, and who is told how it ended. What is `single` shares its commit with nobody, what is for `later` lets all
-    others go first, and its commit does not wait for the disk: the next that does takes it along.
+    others go first. The commit of what is not `durable` does not wait for the disk: the next that does takes it along.
     """
 
     work: Callable[[Connection], Any]
     done: Callable[[Any, BaseException | None], None]
     single: bool = False
     later: bool = False
+    durable: bool = True
 
 
 class Writer:
@@ -80,8 +81,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def run(self, work: Callable[[Connection], T], *, later: bool = False) -> T:
-        """Hands work in and waits for its durable end."""
+    def run(self, work: Callable[[Connection], T], *, later: bool = False, durable: bool = True) -> T:
+        """Hands work in and waits for its end."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a transaction was started inside a transaction")
         future: Future[T] = Future()
@@ -92,7 +93,7 @@ class Writer:
             else:
                 future.set_exception(error)
 
-        self.submit(Job(work, done, later=later))
+        self.submit(Job(work, done, later=later, durable=durable))
         return future.result()
 
     def submit(self, job: Job) -> None:
@@ -115,9 +116,9 @@ class Writer:
             if self._singles:  # in turns: neither the intake nor the work behind it may starve the other
                 self._commit_single(self._singles.popleft())
             if self._jobs:
-                self._commit_group(self._jobs, durable=True)
+                self._commit_group(self._jobs)
             elif self._later:
-                self._commit_group(self._later, durable=False)
+                self._commit_group(self._later)
         crash.point("store.closing")
         if self._connection is not None:
             self._connection.close()
@@ -148,8 +149,13 @@ class Writer:
             self._recover()
         job.done(result, failure)
 
-    def _commit_group(self, jobs: deque[Job], *, durable: bool) -> None:
-        """One commit for every job that is there; each is told its outcome after the commit."""
+    def _commit_group(self, jobs: deque[Job]) -> None:
+        """One commit for every job that is there; each is told its outcome after the commit.
+
+        If one of them is to be durable all are. What comes in meanwhile and is, where they are not, has the next one.
+        """
+        with self._wake:
+            durable = any(job.durable for job in jobs)
         job: Job | None = jobs.popleft()
         ended: list[tuple[Job, Any, BaseException | None]] = []
         deadline = time.monotonic() + LONGEST_GROUP
@@ -159,7 +165,8 @@ class Writer:
             while job is not None:
                 ended.append((job, None, StoreUnavailable("the transaction was given up")))
                 ended[-1] = (job, *_attempt(connection, job))
-                job = jobs.popleft() if jobs and time.monotonic() < deadline else None
+                more = jobs and time.monotonic() < deadline and (durable or not jobs[0].durable)
+                job = jobs.popleft() if more else None
             connection.commit()
             if durable:
                 self.last_commit = time.monotonic()

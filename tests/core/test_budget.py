@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import profiles  # noqa: F401
 
-from crmsync.core.budget import Allowance, Priority, full, paused, refilled, seen, taken, used, wait
+from crmsync.core.budget import ACTIVE, ROOM, Allowance, Priority, full, paused, refilled, seen, taken, used, wait
 from crmsync.model import Rate
 
 LIVE, RETRY, RECONCILE, BACKFILL = Priority
@@ -72,6 +72,42 @@ def test_live_work_has_all_it_wants_beside_a_backfill(rate: Rate) -> None:
 
     assert sent[LIVE] >= 0.6 * sent.total()
     assert sent.total() >= 0.94 * 60 * full(rate, 0).per_second
+
+
+@pytest.mark.parametrize(("after", "left"), [(0.0, ROOM), (ACTIVE - 0.01, ROOM), (ACTIVE, 0.0)])
+def test_beside_live_work_a_backfill_leaves_room_for_the_next_change(after: float, left: float) -> None:
+    """Beyond its own share, and until nobody changed anything for a while."""
+    held, _ = taken(full(HUBSPOT, 0.0), LIVE, 1)
+    held = replace(refilled(held, after), tokens=held.size, credits=(0.0,) * 4)
+    held, count = taken(held, BACKFILL, 100)
+
+    assert left * held.size <= held.tokens < left * held.size + 1
+    assert count >= 2
+
+
+@given(
+    RATES,
+    st.lists(st.tuples(st.floats(0, 1), st.sampled_from(list(Priority)), st.integers(1, 30)), max_size=30),
+    st.sampled_from(list(Priority)),
+    st.floats(0, 0.999),
+)
+def test_a_forecast_of_a_wait_is_never_too_long(
+    rate: Rate, asked: list[tuple[float, Priority, int]], who: Priority, part: float
+) -> None:
+    held = full(rate, 0.0)
+    for pause, other, most in asked:
+        held, _ = taken(refilled(held, held.at + pause), other, most)
+    pause = wait(held, who)
+
+    if pause <= 0:
+        assert taken(held, who)[1] == 1
+        return
+    assert taken(refilled(held, held.at + pause * part), who)[1] == 0
+    for _ in range(20):
+        held = refilled(held, held.at + wait(held, who))
+        if taken(held, who)[1]:
+            return
+    raise AssertionError("it never comes to its turn")
 
 
 @pytest.mark.parametrize("rate", [HUBSPOT, KIRIM])

@@ -49,6 +49,22 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+def test_whoever_was_refused_asks_again_when_there_may_be_something_and_others_ask_all_the_while(
+    database: Database, clock: ManualClock
+) -> None:
+    process = Process(database, clock)
+    assert process.send(30, Priority.BACKFILL) < 20
+    before = database.commits
+    for _ in range(5):
+        assert process.send(1, Priority.BACKFILL) == 0
+    assert database.commits == before
+
+    assert process.send(1) == 1
+    clock.advance(timedelta(seconds=-30))  # somebody puts the clock back
+    assert process.send(1, Priority.BACKFILL) == 0
+    assert database.commits > before + 1
+
+
 def test_two_processes_share_one_limit(database: Database, clock: ManualClock) -> None:
     one, other = Process(database, clock), Process(database, clock)
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from crmsync.store import writer
 from crmsync.store.database import Database
 
 
@@ -69,6 +70,35 @@ def test_what_is_patient_lets_all_others_go_first_and_is_done_in_the_end(sqlite:
         wait([first, *jobs])
 
     assert order == ["urgent"] * 4 + ["patient"] * 2
+
+
+@pytest.mark.parametrize("durable_first", [True, False])
+def test_what_is_forgetful_takes_its_turn_and_makes_no_commit_less_durable(
+    sqlite: Database, durable_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a durable transaction it is durable as well; where it is first, a durable one comes in another group."""
+    monkeypatch.setattr(writer, "LONGEST_GROUP", 10.0)
+    begun, go_on = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def hold_up(connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    def look(connection: Connection) -> None:
+        seen.append(connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2)
+
+    first, second = (sqlite, sqlite.forgetful()) if durable_first else (sqlite.forgetful(), sqlite)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(first.write, hold_up)]
+        assert begun.wait(10)
+        jobs += [pool.submit(second.write, look) for _ in range(2)]
+        while not _waiting(sqlite, 2):
+            time.sleep(0.001)
+        go_on.set()
+        wait(jobs)
+
+    assert seen == [True, True]
 
 
 def _waiting(database: Database, count: int) -> bool:

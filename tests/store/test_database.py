@@ -347,15 +347,16 @@ def test_a_server_that_is_not_there_is_said_without_the_password(tmp_path):
     assert "geheim" not in str(raised.value)
 
 
-def test_only_what_is_patient_does_not_wait_for_the_disk(database):
+def test_only_what_is_patient_or_forgetful_does_not_wait_for_the_disk(database):
     asked = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[database.dialect]
     waits = {"sqlite": {2: True, 1: False}, "postgresql": {"on": True, "off": False}}[database.dialect]
 
     def setting(connection):
         return waits[connection.exec_driver_sql(asked).scalar_one()]
 
-    patient = database.patient()
-    assert [each.write(setting) for each in (database, patient, patient, database)] == [True, False, False, True]
+    patient, forgetful = database.patient(), database.forgetful()
+    several = (database, patient, forgetful, patient, database)
+    assert [each.write(setting) for each in several] == [True, False, False, False, True]
 
 
 def test_a_commit_that_does_not_wait_for_the_disk_proves_nothing_of_it(database):
