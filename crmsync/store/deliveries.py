@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -11,10 +11,25 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, literal_column, not_, or_, select, update
 
 from crmsync.store import tables
-from crmsync.store.records import chunks, insert
+from crmsync.store.bulk import Bulk, Lookup
 
 _delivery = tables.Delivery.__table__  # type: ignore[attr-defined]
 _item = tables.SeenItem.__table__  # type: ignore[attr-defined]
+_COLUMNS = ("tenant", "source", "key", "type", "delivery_id", "outcome", "reason", "at")
+
+
+def _replacing(insert: Callable[[Any], Any]) -> Any:
+    new = insert(_item)
+    changed = {name: new.excluded[name] for name in ("outcome", "reason", "delivery_id", "at")}
+    return new.on_conflict_do_update(index_elements=["tenant", "source", "key"], set_=changed)
+
+
+_ADD = Bulk(lambda insert: insert(_item).on_conflict_do_nothing(), _COLUMNS)
+_REPLACE = Bulk(_replacing, _COLUMNS)
+_KNOWN = Lookup(
+    select(_item.c.key).where(_item.c.tenant == bindparam("of_tenant"), _item.c.source == bindparam("of_source")),
+    _item.c.key,
+)
 
 
 class DeliveryState(IntEnum):
@@ -129,14 +144,7 @@ def start(connection: Connection, delivery: Pending, until: datetime) -> None:
 
 def known_items(connection: Connection, tenant: str, source: str, keys: Collection[str]) -> set[str]:
     """Which of these items were seen before."""
-    known: set[str] = set()
-    for some in chunks(keys):
-        known.update(
-            connection.execute(
-                select(_item.c.key).where(_item.c.tenant == tenant, _item.c.source == source, _item.c.key.in_(some))
-            ).scalars()
-        )
-    return known
+    return {key for (key,) in _KNOWN.rows(connection, keys, of_tenant=tenant, of_source=source)}
 
 
 def end(
@@ -152,20 +160,12 @@ def end(
 
     The items of `forced` deliveries may be known: then they end anew.
     """
-    for again in (False, True):
-        rows = [
-            {"tenant": tenant, "source": source, "at": now, **asdict(item)}
-            for item in items
-            if (item.delivery_id in forced) is again
-        ]
-        if rows:
-            new = insert(connection, _item)
-            changed = {name: new.excluded[name] for name in ("outcome", "reason", "delivery_id", "at")}
-            keys = ["tenant", "source", "key"]
-            connection.execute(
-                new.on_conflict_do_update(index_elements=keys, set_=changed) if again else new.on_conflict_do_nothing(),
-                rows,
-            )
+    new, anew = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+    for item in items:
+        row = (tenant, source, item.key, item.type, item.delivery_id, item.outcome.value, item.reason, now)
+        (anew if item.delivery_id in forced else new).append(row)
+    _ADD.run_ordered(connection, new)
+    _REPLACE.run_ordered(connection, anew)
     if forced:
         gone = and_(_item.c.delivery_id.in_(list(forced)), _item.c.outcome == Ending.AGAIN)
         connection.execute(update(_item).where(gone).values(outcome=Ending.SUPERSEDED.value))
