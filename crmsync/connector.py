@@ -113,6 +113,8 @@ class Connector(ABC, Generic[S]):
     """Whether `prepare` makes what is missing itself; otherwise it says what a person has to make."""
     signature_headers: ClassVar[tuple[bytes, ...]] = ()
     """Headers, lower case, by which a request claims to come from the platform."""
+    loads: range = range(0)
+    """How many new records `load` takes; fewer are not worth a job."""
 
     def __init__(self, settings: S, around: Surroundings) -> None:
         self.settings = settings
@@ -143,6 +145,15 @@ class Connector(ABC, Generic[S]):
 
         A record that was merged into another is returned under the survivor's id, the old id among its aliases.
         """
+
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        """Makes new records in a job of the platform's own that takes minutes: what a run found, and nobody waits for.
+
+        As `upsert`, for as many writes as `loads` has room for, none of them with an id. A job may go on after whoever
+        began it has died: so it never changes a record that is there by then. `pause` waits for some seconds and says
+        whether to go on; if not, the job is given up, and what may have come of it is an ambiguous `Retry`.
+        """
+        raise self._unsupported(Can.BULK)
 
     def find(self, kind: Kind, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
         """Candidates: for each value the records whose field equals it (the platform's own notion of equal)."""

@@ -39,6 +39,7 @@ class Can(StrEnum):
     SEGMENTS = "segments"  # segments() and members()
     ACTIVITIES = "activities"  # log()
     PEOPLE = "people"  # people(): the users that records can belong to
+    BULK = "bulk"  # load(): thousands of new records in one job of the platform's own
 
 
 class FieldType(StrEnum):

@@ -1,14 +1,14 @@
 """Salesforce, through simple-salesforce: contacts or leads, cases for conversations, tasks, segments and users.
 
 Needs an integration user of its own, and the fields that `connectors/README.md` names. Leaves out everything that
-deletes, pushed events, and the Bulk API: its jobs take minutes, and a call of `upsert` has to end with outcomes.
+deletes, and pushed events.
 
 https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/intro_rest.htm
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from connectors.salesforce.activities import Log, tasks
@@ -33,6 +33,9 @@ from crmsync.model import (
     Write,
 )
 
+MOST_LOADED = 5_000
+"""New records in one job: whoever of them changes meanwhile waits until it has ended."""
+
 
 class Salesforce(Connector[SalesforceSettings]):
     """One Salesforce org. Records are keyed by external-id fields."""
@@ -51,6 +54,7 @@ class Salesforce(Connector[SalesforceSettings]):
         self.records = {kind: Records(kind, self.wire, settings, around) for kind in self.kinds}
         self.contacts, self.cases = self.records[Kind.CONTACT], self.records[Kind.CONVERSATION]
         self.tasks = tasks(self.wire, settings)
+        self.loads = range(settings.bulk_from, MOST_LOADED + 1) if settings.bulk_from else range(0)
 
     def close(self) -> None:
         self.wire.close()
@@ -73,6 +77,9 @@ class Salesforce(Connector[SalesforceSettings]):
 
     def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         return Upsert(self.records[kind], self.contacts, self.settings).send(writes) if writes else []
+
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        return Upsert(self.records[kind], self.contacts, self.settings).load(writes, pause) if writes else []
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         return self.records[kind].fetch(refs)

@@ -48,6 +48,8 @@ class SalesforceSettings(ConnectorSettings):
     """Lets the org's assignment rules give away the cases that are written."""
     requests_per_day: int = Field(default=100_000, ge=1_000, le=100_000_000)
     """What of the org's requests in 24 hours may be used."""
+    bulk_from: int = Field(default=2_000, ge=0, le=5_000)
+    """How many new records of a run are worth a job of the Bulk API; 0 for never."""
     page_size: int = Field(default=2_000, ge=200, le=2_000)
     """Records in one page of a query."""
     poll_overlap_seconds: int = Field(default=300, ge=60, le=3_600)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 from connectors.salesforce.collections import Collections
-from connectors.salesforce.reading import CONTACT, Records
+from connectors.salesforce.jobs import Jobs
+from connectors.salesforce.reading import BATCH, CONTACT, Records
 from connectors.salesforce.settings import SalesforceSettings
 from connectors.salesforce.stand_in import NAME, stand_in
 from connectors.salesforce.values import Row, to_salesforce
 from crmsync.connecting.values import members_of
-from crmsync.connector import Outcome
-from crmsync.errors import ConnectorError
+from crmsync.connector import Outcome, unsent
+from crmsync.errors import ConnectorError, Retry, Suspend
 from crmsync.model import CONTACT_LINK, NOTHING, Record, Write, Written
+
+ASSIGNED = frozenset({"Case", "Lead"})
+"""Objects that an org's rules give away to people. A job would have to name the rule."""
 
 
 class Upsert(Collections[Write, Written]):
@@ -28,13 +32,40 @@ class Upsert(Collections[Write, Written]):
         self.records = records
         self.contacts = contacts
         self._exists: set[str] = set()
+        self._ruled = settings.assignment_rules and self.of in ASSIGNED
 
     def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """Rows whose record is known go by its id, the others by the external id."""
         self.schema.known()  # before anything is written: the answers are read with it
+        return self._read_back(writes, self._sent(writes))
+
+    def load(self, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        """New records by a job. Whatever it does not take, for whatever reason, goes as any other row."""
+        self.schema.known()
+        rows = [] if self._ruled else [self._row(write) for write in writes]
+        made = Jobs(self.wire, self.of, pause).insert(self.key, rows) if rows else {}
+        outcomes: dict[str, Outcome] = {}
+        left: list[Write] = []
+        for write in writes:
+            if id := made.get(write.external_id):
+                outcomes[write.external_id] = self.accepted(write, id, created=True)
+            else:
+                left.append(write)
+        for start in range(0, len(left), BATCH):
+            try:
+                outcomes |= self._sent(left[start : start + BATCH])
+            except (Suspend, Retry) as trouble:  # of the rest alone: what became of the others is known
+                if not outcomes:
+                    raise
+                outcomes |= dict.fromkeys((write.external_id for write in left[start:]), unsent(trouble))
+                break
+        return self._read_back(writes, outcomes)
+
+    def _sent(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         self._look_up_nameless([write for write in writes if write.id is None and not write.fields.get(NAME)])
-        known, unknown = [write for write in writes if write.id], [write for write in writes if not write.id]
-        outcomes = self.outcomes([known, unknown])
+        return self.outcomes([[write for write in writes if write.id], [write for write in writes if not write.id]])
+
+    def _read_back(self, writes: Sequence[Write], outcomes: Mapping[str, Outcome]) -> Sequence[Outcome]:
         written = [each.record for each in outcomes.values() if isinstance(each, Written)]
         held = self._held([record.id for record in written if record is not None])
         return [self._ended(write, outcomes[write.external_id], held) for write in writes]

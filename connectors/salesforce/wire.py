@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import jwt
+import orjson
 import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
@@ -71,7 +72,7 @@ class Guarded(BaseAdapter):
         made = requests.Response()
         made.status_code, made.url, made.request = answer.status_code, str(request.url), request
         made.headers = CaseInsensitiveDict(answer.headers)
-        made.encoding, made._content = "utf-8", answer.content
+        made.encoding, made._content = "utf-8", _as_json(answer)
         return made
 
     def close(self) -> None:
@@ -154,12 +155,14 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         detailed: bool = False,
     ) -> Any:
-        """One request; returns the JSON of the answer. An ended session is renewed, and the request sent again.
+        """One request; returns the JSON of the answer, or its CSV as text.
 
-        What is refused is a `Refusal` if `detailed`, for those who make it `plain`.
+        An ended session is renewed, and the request sent again. What is refused is a `Refusal` if `detailed`, for those
+        who make it `plain`.
         """
         writing = method != "GET"
-        options: dict[str, Any] = {"headers": dict(headers or {}), **({"json": body} if writing else {})}
+        content = {"data": body} if isinstance(body, bytes) else {"json": body}
+        options: dict[str, Any] = {"headers": dict(headers or {}), **(content if writing else {})}
         try:
             salesforce = self._logged_in(None)
             try:
@@ -229,6 +232,13 @@ def _user(granted: Any) -> str:
     identity = granted.get("id") if isinstance(granted, dict) else None
     found = re.search(r"/(005[A-Za-z0-9]{12})", identity) if isinstance(identity, str) else None
     return found[1] if found else ""
+
+
+def _as_json(answer: httpx.Response) -> bytes:
+    """The package reads JSON only: nothing, and the results of jobs, come to it as JSON as well."""
+    if answer.headers.get("content-type", "").startswith("text/csv"):
+        return orjson.dumps(answer.text)
+    return answer.content or b"{}"
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -29,6 +29,7 @@ MEANING: Mapping[Can, str] = MappingProxyType(
         Can.SEGMENTS: "segments and their members",
         Can.ACTIVITIES: "messages on timelines",
         Can.PEOPLE: "users that records belong to",
+        Can.BULK: "thousands of new records in one job",
     }
 )
 

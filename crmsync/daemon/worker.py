@@ -276,6 +276,7 @@ class Worker:
             brakes=self._brakes_of(lane) if lane.work in RANKS else Free(),
             rank=RANKS.get(lane.work),
             away=self._away.setdefault((lane.tenant, lane.endpoint), Away()),
+            pause=lambda seconds: not self._stopping.wait(seconds),
         )
         if lane.work is Work.LOG:
             messages.log(around, connection.messages)

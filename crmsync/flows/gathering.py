@@ -50,10 +50,15 @@ def gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
     asked = [
         work for work in asked if not work.recall(Side.CRM, LOOKUP, digest_of_lookup(work.pair.kirim_id, work.crm_id))
     ]
+    size = around.connection.connector.batch_size
     for kind in {work.pair.kind for work in asked}:
         of_kind = [work for work in asked if work.pair.kind is kind]
-        _look_up(around.connection.connector, kind, of_kind)
-        _match(around, kind, [work for work in of_kind if work.crm is None and Side.CRM not in work.outcomes])
+        adopted: set[str] = set()
+        for start in range(0, len(of_kind), size):
+            some = of_kind[start : start + size]
+            _look_up(around.connection.connector, kind, some)
+            unknown = [work for work in some if work.crm is None and Side.CRM not in work.outcomes]
+            _match(around, kind, unknown, adopted)
     return works
 
 
@@ -143,8 +148,9 @@ def _found(work: Work, held: Record) -> None:
     work.crm, _ = judge(None, held, Source.READ)
 
 
-def _match(around: Surroundings, kind: Kind, works: Sequence[Work]) -> None:
-    """Looks for records that are the same person's. One is adopted; of several a person has to choose."""
+def _match(around: Surroundings, kind: Kind, works: Sequence[Work], adopted: set[str]) -> None:
+    """Looks for records that are the same person's. One is adopted, and then no other's; of several a person has to
+    choose."""
     rules = around.connection.rules[kind]
     if not works or not rules.match or Can.FIND not in around.connection.connector.can:
         return
@@ -153,7 +159,6 @@ def _match(around: Surroundings, kind: Kind, works: Sequence[Work]) -> None:
     known = {record.id for records in found.values() for record in records}
     refused = around.database.read(lambda tx: matches.refused(tx, desk, {work.pair.kirim_id for work in works}))
     owners = around.database.read(lambda tx: pairs.owners(tx, around.tenant.id, name, kind, known))
-    adopted: set[str] = set()
     for work in works:
         id = work.pair.kirim_id
         others = {crm_id for crm_id, owner in owners.items() if owner != id} | adopted

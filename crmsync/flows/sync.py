@@ -6,15 +6,15 @@ of it are stored together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from sqlalchemy import Connection
 
 from crmsync import crash
-from crmsync.connector import Connector, Outcome
+from crmsync.connector import Outcome
 from crmsync.core.decide import Side, decide
 from crmsync.core.retry import ALONE_FROM, ATTEMPTS, alone
 from crmsync.core.trouble import digest
@@ -32,8 +32,13 @@ IN_FLIGHT = 4
 """Batches of one lane that may be on their way at once."""
 SUSPECTS = 4
 """Pairs in one turn that may be what ended the process."""
+PORTION = 500
+"""Pairs that are stored in one transaction, at most."""
 PATIENCE = 2000
 """Failures of a lane in a row, more than a day of them, after which they are counted against the records."""
+
+Sending = tuple[Work, Write]
+Call = Callable[[Sequence[Write]], Sequence[Outcome]]
 
 
 def sync(around: Surroundings, executor: futures.Executor) -> int:
@@ -55,7 +60,7 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
     """A turn. Everything that it takes is added to `taken`."""
     size = max(1, around.connection.connector.batch_size >> around.failures)
     in_flight = 1 if around.careful else IN_FLIGHT
-    due = _take(around, size * in_flight, taken, alone=pairs.SUSPECTS)
+    due = _with_company(around, _take(around, size * in_flight, taken, alone=pairs.SUSPECTS), size * in_flight, taken)
     crash.point("sync.counted")
     due = _affordable(around, due)
     calm = [pair for pair in due if not _alone(pair)]
@@ -64,11 +69,15 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
     spare: list[Taken] = []
     for pair in calm:
         (still if _still(around, pair) else moving).append(pair)
+    new = [pair for pair in moving if _is_new(pair)]
+    crowd = new if len(new) in around.loads else []
+    moving = [pair for pair in moving if not _is_new(pair)] if crowd else moving
     if len(moving) > size:
-        spare = moving[len(moving) - len(moving) % size :]
-        moving = moving[: len(moving) - len(spare)]
+        fit = min(len(moving) - len(moving) % size, size * in_flight)
+        moving, spare = moving[:fit], moving[fit:]
         around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, spare))
     batches = [moving[start : start + size] for start in range(0, len(moving), size)]
+    batches += [crowd] if crowd else []
     batches += [still] if still else []
     flushes = [executor.submit(_flush, around, batch) for batch in batches]
     followed = _follow_up(around, executor, set(flushes), size, taken)
@@ -82,7 +91,7 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
     down = bool(ended) and all(flush.unanswered or flush.stopped for flush in ended)
     for flush in ended:
         if flush.unanswered:
-            _store_unanswered(around, flush.unanswered, counted=not down or around.failures > PATIENCE)
+            _store(around, flush.unanswered, counted=not down or around.failures > PATIENCE)
     if stopped := [flush.stopped for flush in ended if flush.stopped is not None]:
         raise min(stopped, key=_is_elsewhere)  # what keeps the lane itself from going on comes first
     if down:
@@ -110,6 +119,23 @@ def _take(around: Surroundings, most: int, taken: list[Taken], *, alone: int) ->
         raise
     taken += found
     return found
+
+
+def _with_company(around: Surroundings, due: list[Taken], most: int, taken: list[Taken]) -> list[Taken]:
+    """With those that are due after them, where all are new and so many may be that they are worth a job."""
+    latest = due
+    while len(latest) >= most and all(_is_new(pair) or _alone(pair) for pair in latest):
+        room = around.loads.stop - 1 - len(due)
+        if room <= 0:
+            break
+        latest = _take(around, min(most, room), taken, alone=0)
+        due = due + latest
+    return due
+
+
+def _is_new(pair: Taken) -> bool:
+    """Whether it has no record in the CRM as far as is known, and nothing was tried yet."""
+    return pair.crm is None and pair.crm_id is None and not pair.failures and pair.attempts <= 1
 
 
 def _follow_up(
@@ -194,8 +220,10 @@ class Flush:
     unanswered: Sequence[Work] = ()
 
 
-def _store_unanswered(around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
-    around.database.write(lambda tx: store(tx, around, works, counted=counted))
+def _store(around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
+    """In transactions of a bounded length: others wait for them."""
+    for start in range(0, len(works), PORTION):
+        around.database.write(partial(store, around=around, works=works[start : start + PORTION], counted=counted))
 
 
 def _unanswered(work: Work) -> Retry | None:
@@ -242,7 +270,7 @@ def _carry_out(around: Surroundings, works: Sequence[Work]) -> Flush:
     acted = [work for work in works if work.outcomes]
     if acted and stopped is None and all(_unanswered(work) is not None for work in acted):
         return Flush(unanswered=works)
-    around.database.write(lambda tx: store(tx, around, works, counted=True))
+    _store(around, works, counted=True)
     crash.point("sync.stored")
     return Flush(stopped)
 
@@ -278,7 +306,6 @@ def _act(around: Surroundings, side: Side, works: Sequence[Work]) -> ConnectorEr
     """Sends the writes of one side, a batch a call; every work gets its outcome. To a suspended Kirim nothing is sent:
     what it was to get waits, and the CRM gets what is for it.
     """
-    connector = around.tenant.kirim if side is Side.KIRIM else around.connection.connector
     writing = [(work, write) for work in works if _workable(work) and (write := work.write(side)) is not None]
     writing = [(work, write) for work, write in writing if not work.recall(side, side.value, digest(write))]
     if side is Side.KIRIM and around.kirim_suspended is not None:
@@ -288,11 +315,10 @@ def _act(around: Surroundings, side: Side, works: Sequence[Work]) -> ConnectorEr
     stopped: ConnectorError | None = None
     for kind in {work.pair.kind for work, _ in writing}:
         chosen = [(work, write) for work, write in writing if work.pair.kind is kind]
-        for start in range(0, len(chosen), connector.batch_size):
-            batch = chosen[start : start + connector.batch_size]
+        for batch, call in _calls(around, side, kind, chosen):
             outcomes: Sequence[Outcome] = [Throttled(str(stopped))] * len(batch)
             if stopped is None:
-                outcomes, stopped = _send(connector, kind, [write for _, write in batch])
+                outcomes, stopped = _send(call, [write for _, write in batch])
             for (work, _), outcome in zip(batch, outcomes, strict=True):
                 work.outcomes[side] = outcome
     if side is Side.KIRIM and isinstance(stopped, Suspend):
@@ -300,13 +326,26 @@ def _act(around: Surroundings, side: Side, works: Sequence[Work]) -> ConnectorEr
     return stopped
 
 
-def _send(
-    connector: Connector[Any], kind: Kind, writes: Sequence[Write]
-) -> tuple[Sequence[Outcome], ConnectorError | None]:
+def _calls(
+    around: Surroundings, side: Side, kind: Kind, chosen: Sequence[Sending]
+) -> Iterator[tuple[Sequence[Sending], Call]]:
+    """What goes together, and how: a batch to each call, but new records of a run by the thousand in one job."""
+    connector = around.tenant.kirim if side is Side.KIRIM else around.connection.connector
+    pause, known, new = around.pause, list[Sending](), list[Sending]()
+    for work, write in chosen:
+        (known if side is Side.KIRIM or work.crm or write.id else new).append((work, write))
+    if pause is not None and len(new) in around.loads:
+        yield new, lambda writes: connector.load(kind, writes, pause)
+        chosen = known
+    for start in range(0, len(chosen), connector.batch_size):
+        yield chosen[start : start + connector.batch_size], lambda writes: connector.upsert(kind, writes)
+
+
+def _send(call: Call, writes: Sequence[Write]) -> tuple[Sequence[Outcome], ConnectorError | None]:
     """One outcome for each write, and the error that stops the connection, if the call failed as a whole."""
     crash.point("sync.sending", " ".join(write.external_id for write in writes).encode())
     try:
-        outcomes = connector.upsert(kind, writes)
+        outcomes = call(writes)
     except Reject as error:
         return [error] * len(writes), None
     except ConnectorError as error:

@@ -37,7 +37,8 @@ class Surroundings:
     `kirim_suspended` says why nothing can be written to Kirim now. `careful` sends one batch at a time, to a platform
     that only just came back. `sparing` says what trying again may cost, `brakes` what may be sent. Only pairs of `rank`
     are worked on, if it is set, and none that is `away`. `going` says
-    whether the turn may go on once its first batches are through.
+    whether the turn may go on once its first batches are through. `pause` waits for some seconds and says whether to go
+    on; without it nothing is begun that takes minutes.
     """
 
     database: Database
@@ -54,6 +55,13 @@ class Surroundings:
     brakes: Braking = field(default_factory=Free)
     rank: Rank | None = None
     away: Away = field(default_factory=Away)
+    pause: Callable[[float], bool] | None = None
+
+    @property
+    def loads(self) -> range:
+        """How many new records may be made in one job, now and by this turn."""
+        ready = self.pause is not None and self.rank is Rank.RUN and not self.failures and not self.careful
+        return self.connection.connector.loads if ready else range(0)
 
 
 @dataclass(slots=True)

@@ -21,12 +21,14 @@ import pytest
 
 pytest.register_assert_rewrite(
     "crmsync.testing.checks.base",
-    *(f"crmsync.testing.checks.{name}" for name in ("declares", "reads", "walks", "writes", "conversations")),
-    *(f"crmsync.testing.checks.{name}" for name in ("segments", "timelines", "troubles", "webhooks")),
+    *(f"crmsync.testing.checks.{name}" for name in ("declares", "reads", "walks", "writes", "loads")),
+    *(f"crmsync.testing.checks.{name}" for name in ("conversations", "segments", "timelines", "troubles")),
+    "crmsync.testing.checks.webhooks",
 )
 
 from crmsync.testing.checks.conversations import Conversations  # noqa: E402
 from crmsync.testing.checks.declares import Declares  # noqa: E402
+from crmsync.testing.checks.loads import Loads  # noqa: E402
 from crmsync.testing.checks.reads import Follows, Reads  # noqa: E402
 from crmsync.testing.checks.segments import People, Segments  # noqa: E402
 from crmsync.testing.checks.timelines import Timelines  # noqa: E402
@@ -37,7 +39,19 @@ from crmsync.testing.checks.writes import Batches, Writes  # noqa: E402
 
 
 class ConnectorContract(
-    Declares, Reads, Follows, Walks, Writes, Batches, Conversations, Segments, People, Timelines, Troubles, Webhooks
+    Declares,
+    Reads,
+    Follows,
+    Walks,
+    Writes,
+    Batches,
+    Loads,
+    Conversations,
+    Segments,
+    People,
+    Timelines,
+    Troubles,
+    Webhooks,
 ):
     """Subclass it, name the subclass `Test…`, and provide `make_fake`."""
 

@@ -95,6 +95,7 @@ class MemoryConnector(Connector[MemorySettings]):
             Can.SEGMENTS,
             Can.ACTIVITIES,
             Can.PEOPLE,
+            Can.BULK,
         }
     )
     Settings: ClassVar[type[ConnectorSettings]] = MemorySettings
@@ -116,6 +117,13 @@ class MemoryConnector(Connector[MemorySettings]):
     def upsert(self, kind: Kind, writes: Sequence[Write]) -> Sequence[Outcome]:
         """One request; a batch that is refused as a whole is halved."""
         return settled(writes, lambda part: self._send(kind, part))
+
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        """The platform takes its time, and then as many requests as ever."""
+        if writes and not pause(1.0):
+            raise Retry("the load was given up", ambiguous=True)
+        portions = [writes[start : start + self.batch_size] for start in range(0, len(writes), self.batch_size)]
+        return [outcome for some in portions for outcome in settled(some, lambda part: self._send(kind, part))]
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         """One request."""
@@ -276,7 +284,8 @@ class MemoryConnector(Connector[MemorySettings]):
 class UpdateOnlyMemoryConnector(MemoryConnector):
     """A platform whose records only people make."""
 
-    can: ClassVar[frozenset[Can]] = MemoryConnector.can - {Can.CREATE}
+    can: ClassVar[frozenset[Can]] = MemoryConnector.can - {Can.CREATE, Can.BULK}
+    load = Connector.load
 
 
 class KeylessMemoryConnector(MemoryConnector):

@@ -88,7 +88,7 @@ class KirimConnector(Watched, UpdateOnlyMemoryConnector):
     """Kirim's: it makes no contacts, and has neither segments nor timelines nor a count."""
 
     can = frozenset({Can.WEBHOOKS, Can.CHANGES, Can.FIND, Can.NATIVE_UPSERT})
-    prepare, people, log = Connector.prepare, Connector.people, Connector.log
+    prepare, people, log, load = Connector.prepare, Connector.people, Connector.log, Connector.load
     segments, members, count = Connector.segments, Connector.members, Connector.count
 
     def find(self, kind: Kind, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:

@@ -387,3 +387,45 @@ class HidesASuspension(MemoryConnector):
             return super().log(activities)
         except Suspend as error:
             return [Retry(str(error))] * len(activities)
+
+
+# Loads
+
+
+@bitten_by("a_load_makes_each_record_once_and_tells_each")
+class TellsALoadBackwards(MemoryConnector):
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        return super().load(kind, writes, pause)[::-1]
+
+
+@bitten_by("a_load_of_nothing_asks_for_nothing")
+class BeginsAJobForNothing(MemoryConnector):
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        if not writes:
+            raise Retry("a job has to have rows")
+        return super().load(kind, writes, pause)
+
+
+@bitten_by("what_is_there_by_then_is_not_made_again_by_a_load", "a_load_that_is_given_up_may_have_come_to_something")
+class LoadsWithoutTheKey(MemoryConnector):
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        if not pause(1.0):
+            self.upsert(kind, writes)
+            raise Retry("given up", ambiguous=True)
+        there = self.fetch(kind, [Ref(external_id=write.external_id) for write in writes])
+        made = super().load(kind, writes, pause)
+        return [Reject("it is there") if held else outcome for held, outcome in zip(there, made, strict=True)]
+
+
+@bitten_by("a_refused_value_in_a_load_harms_no_other_row")
+class LosesALoadToOneRow(MemoryConnector):
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        outcomes = super().load(kind, writes, pause)
+        bad = [each for each in outcomes if not isinstance(each, Written) or each.refused]
+        return [Reject("the job failed")] * len(writes) if bad else outcomes
+
+
+@bitten_by("a_load_that_is_given_up_may_have_come_to_something")
+class GivesNoLoadUp(MemoryConnector):
+    def load(self, kind: Kind, writes: Sequence[Write], pause: Callable[[float], bool]) -> Sequence[Outcome]:
+        return super().load(kind, writes, lambda seconds: True)

@@ -24,6 +24,7 @@ ABOUT = {
     Can.SEGMENTS: "test_every_segment_is_told_with_its_name",
     Can.ACTIVITIES: "test_no_entry_is_no_trouble",
     Can.PEOPLE: "test_everybody_is_told_also_who_has_left",
+    Can.BULK: "test_a_load_of_nothing_asks_for_nothing",
 }
 """One check of each capability."""
 
@@ -33,7 +34,7 @@ class Modest(MemoryConnector):
 
     can = frozenset()
     find, changed, verify, parse = Connector.find, Connector.changed, Connector.verify, Connector.parse
-    prepare, people, log = Connector.prepare, Connector.people, Connector.log
+    prepare, people, log, load = Connector.prepare, Connector.people, Connector.log, Connector.load
     segments, members = Connector.segments, Connector.members
 
 

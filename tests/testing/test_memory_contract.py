@@ -56,7 +56,7 @@ class TestSparseMemory(ConnectorContract):
     class Sparse(MemoryConnector):
         can = frozenset()
         find, changed, verify, parse = Connector.find, Connector.changed, Connector.verify, Connector.parse
-        prepare, people, log = Connector.prepare, Connector.people, Connector.log
+        prepare, people, log, load = Connector.prepare, Connector.people, Connector.log, Connector.load
         segments, members = Connector.segments, Connector.members
 
     def make_fake(self) -> MemoryCrm:

@@ -1,5 +1,5 @@
 """Bulk API 2.0 as an emulated org speaks it: jobs that take CSV, are worked on after they were closed, and keep what
-became of each row. No connector uses it yet; it is here because it writes to the same org under the same rules.
+became of each row. They write to the same org under the same rules as everything else.
 """
 
 from __future__ import annotations

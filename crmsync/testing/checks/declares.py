@@ -23,6 +23,7 @@ METHODS = {
     Can.SEGMENTS: ("segments", "members"),
     Can.ACTIVITIES: ("log",),
     Can.PEOPLE: ("people",),
+    Can.BULK: ("load",),
 }
 """Which methods a capability stands for. The other capabilities are about how `upsert` behaves."""
 
@@ -58,6 +59,7 @@ class Declares(Checks):
             Can.SEGMENTS: [connector.segments, lambda: connector.members("1")],
             Can.ACTIVITIES: [lambda: connector.log([])],
             Can.PEOPLE: [connector.people],
+            Can.BULK: [lambda: connector.load(kind, [], lambda seconds: True)],
         }
         for capability in calls.keys() - connector.can:
             for call in calls[capability]:
