@@ -12,7 +12,7 @@ ALONE = "tests/flows/test_flow_tenants.py::test_a_tenant_lives_as_if_it_were_alo
 TENANT = '        {}.c.tenant == bindparam("tenant"),\n'
 # what is left of a query without its tenant
 VIEW = '        _view.c.endpoint == bindparam("endpoint"),\n'
-ITEM = "_item.c.source == source, _item.c.key.in_(some)"
+ITEM = '_item.c.source == bindparam("of_source")'
 DELIVERY = "\n            _delivery.c.source == source,\n            _delivery.c.state == DeliveryState.PENDING"
 LINK = "_OWNERS = Lookup(select(_pair.c.crm_id, _pair.c.kirim_id).where(*_LINKED"
 CHANGE = '        _due.c.connection == bindparam("endpoint"),\n'
@@ -295,11 +295,19 @@ MUTANTS = (
         "    if False:\n",
         ("tests/kirim/test_kirim_signature.py::test_outside_the_tolerance_is_authentic_but_not_fresh",),
     ),
+    Mutant(
+        "a job that ends late overwrites what is newer",
+        "C5",
+        "connectors/salesforce/jobs.py",
+        '"operation": "insert"',
+        '"operation": "upsert", "externalIdFieldName": "Kirim_Contact_Id__c"',
+        ("tests/connectors/test_salesforce_jobs.py::test_a_job_that_ends_late_changes_nothing_that_is_newer",),
+    ),
     *(
         Mutant(f"another tenant's {what}", "S3", f"crmsync/store/{file}", old, new, (ALONE,))
         for what, file, old, new in (
             ("views are ours", "records.py", TENANT.format("_view") + VIEW, VIEW),
-            ("items are seen", "deliveries.py", "_item.c.tenant == tenant, " + ITEM, ITEM),
+            ("items are seen", "deliveries.py", '_item.c.tenant == bindparam("of_tenant"), ' + ITEM, ITEM),
             ("deliveries are ours", "deliveries.py", "_delivery.c.tenant == tenant," + DELIVERY, DELIVERY),
             ("links are ours", "pairs.py", LINK, LINK + "[1:]"),
             ("changes are due", "pairs.py", TENANT.format("_due") + CHANGE, CHANGE),
