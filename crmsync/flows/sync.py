@@ -63,22 +63,9 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
     due = _with_company(around, _take(around, size * in_flight, taken, alone=pairs.SUSPECTS), size * in_flight, taken)
     crash.point("sync.counted")
     due = _affordable(around, due)
-    calm = [pair for pair in due if not _alone(pair)]
-    still: list[Taken] = []
-    moving: list[Taken] = []
-    spare: list[Taken] = []
-    for pair in calm:
-        (still if _still(around, pair) else moving).append(pair)
-    new = [pair for pair in moving if _is_new(pair)]
-    crowd = new if len(new) in around.loads else []
-    moving = [pair for pair in moving if not _is_new(pair)] if crowd else moving
-    if len(moving) > size:
-        fit = min(len(moving) - len(moving) % size, size * in_flight)
-        moving, spare = moving[:fit], moving[fit:]
+    batches, spare = _batches(around, [pair for pair in due if not _alone(pair)], size, size * in_flight)
+    if spare:
         around.database.write(lambda tx: pairs.give_back(tx, around.tenant.id, around.connection.name, spare))
-    batches = [moving[start : start + size] for start in range(0, len(moving), size)]
-    batches += [crowd] if crowd else []
-    batches += [still] if still else []
     flushes = [executor.submit(_flush, around, batch) for batch in batches]
     followed = _follow_up(around, executor, set(flushes), size, taken)
     flushes += followed
@@ -97,6 +84,26 @@ def _sync(around: Surroundings, executor: futures.Executor, taken: list[Taken]) 
     if down:
         raise next(error for flush in ended for work in flush.unanswered if (error := _unanswered(work)) is not None)
     return len(due) - len(spare) + size * len(followed)
+
+
+def _batches(
+    around: Surroundings, calm: Sequence[Taken], size: int, most: int
+) -> tuple[list[Sequence[Taken]], Sequence[Taken]]:
+    """What goes together: full batches, new records by the thousand where they are worth a job, and what needs no call.
+
+    The rest is spare: it waits for the next turn, and for company.
+    """
+    still: list[Taken] = []
+    moving: list[Taken] = []
+    for pair in calm:
+        (still if _still(around, pair) else moving).append(pair)
+    new = [pair for pair in moving if _is_new(pair)]
+    crowd = new if len(new) in around.loads else []
+    if crowd:
+        moving = [pair for pair in moving if not _is_new(pair)]
+    fit = min(len(moving) - len(moving) % size, most) if len(moving) > size else len(moving)
+    batches = [moving[start : start + size] for start in range(0, fit, size)]
+    return [batch for batch in (*batches, crowd, still) if batch], moving[fit:]
 
 
 def _take(around: Surroundings, most: int, taken: list[Taken], *, alone: int) -> list[Taken]:
