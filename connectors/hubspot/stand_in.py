@@ -56,9 +56,7 @@ def _same(name: str, number: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    if text[:1].isalpha():  # as nearly every name
-        return False
-    return bool(_digits(text)) and not any(character.isalpha() for character in text)
+    return not any(character.isalpha() for character in text) and bool(_digits(text))
 
 
 def _digits(text: str) -> str:

@@ -44,8 +44,9 @@ class Jobs:
 
         Raises an ambiguous `Retry` where a job was begun, and what came of it cannot be known.
         """
-        table = _csv([row for row in rows if EMPTY not in row.values()])
-        if len(table) > LARGEST:
+        sayable = [row for row in rows if EMPTY not in row.values()]
+        table = _csv(sayable)
+        if not sayable or len(table) > LARGEST:
             return {}
         job = self._begun()
         try:

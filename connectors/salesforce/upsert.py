@@ -12,6 +12,7 @@ from connectors.salesforce.reading import BATCH, CONTACT, Records
 from connectors.salesforce.settings import SalesforceSettings
 from connectors.salesforce.stand_in import NAME, stand_in
 from connectors.salesforce.values import Row, to_salesforce
+from crmsync.connecting.pages import portions
 from crmsync.connecting.values import members_of
 from crmsync.connector import Outcome, unsent
 from crmsync.errors import ConnectorError, Retry, Suspend
@@ -43,21 +44,21 @@ class Upsert(Collections[Write, Written]):
         """New records by a job. Whatever it does not take, for whatever reason, goes as any other row."""
         self.schema.known()
         rows = [] if self._ruled else [self._row(write) for write in writes]
-        made = Jobs(self.wire, self.of, pause).insert(self.key, rows) if rows else {}
-        outcomes: dict[str, Outcome] = {}
-        left: list[Write] = []
-        for write in writes:
-            if id := made.get(write.external_id):
-                outcomes[write.external_id] = self.accepted(write, id, created=True)
-            else:
-                left.append(write)
-        for start in range(0, len(left), BATCH):
+        made = Jobs(self.wire, self.of, pause).insert(self.key, rows)
+        outcomes: dict[str, Outcome] = {
+            write.external_id: self.accepted(write, made[write.external_id], created=True)
+            for write in writes
+            if write.external_id in made
+        }
+        left = [write for write in writes if write.external_id not in made]
+        for some in portions(left, BATCH):
             try:
-                outcomes |= self._sent(left[start : start + BATCH])
+                outcomes |= self._sent(some)
             except (Suspend, Retry) as trouble:  # of the rest alone: what became of the others is known
                 if not outcomes:
                     raise
-                outcomes |= dict.fromkeys((write.external_id for write in left[start:]), unsent(trouble))
+                rest = [write.external_id for write in left if write.external_id not in outcomes]
+                outcomes |= dict.fromkeys(rest, unsent(trouble))
                 break
         return self._read_back(writes, outcomes)
 

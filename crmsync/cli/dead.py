@@ -20,6 +20,7 @@ from crmsync import bootstrap
 from crmsync.cli.reach import JsonOption, ask_daemon
 from crmsync.cli.run import ConfigOption
 from crmsync.config import Configuration, find, load
+from crmsync.connecting.pages import portions
 from crmsync.errors import StoreError
 from crmsync.flows import dead
 from crmsync.flows.dead import Action, Outcome
@@ -170,8 +171,7 @@ def _read(configuration: Configuration, work: Any) -> Any:
 def _carry_out(configuration: Configuration, action: Action, names: Sequence[str], force: bool) -> Outcome:
     """By the running daemon, or on the store itself where none runs."""
     outcome = Outcome()
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
+    for some in portions(names, AT_ONCE):
         answer = ask_daemon(configuration, "POST", "/dead", {"action": action, "names": some, "force": force})
         part = _directly(configuration, action, some, force) if answer is None else Outcome(**answer)
         outcome = Outcome(

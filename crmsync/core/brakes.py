@@ -85,10 +85,7 @@ def too_much(count: int, of: int, most: int, share: float) -> bool:
 
 def kinds(decision: Decision, *, creates: bool) -> frozenset[Brake]:
     """The kinds of write that a decision asks for on one pair; `creates` where it has no record in the CRM yet."""
-    made = creates and any([step.to is Side.CRM for step in decision.steps])
-    others = [step for step in decision.steps if not (made and step.to is Side.CRM)]
-    found = {brake for step in others if (brake := _kind(step, creates=creates)) is not None}
-    return frozenset(found | {Brake.CREATE} if made else found)
+    return frozenset(brake for step in decision.steps if (brake := _kind(step, creates=creates)) is not None)
 
 
 def _kind(step: Step, *, creates: bool) -> Brake | None:

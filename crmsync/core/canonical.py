@@ -163,18 +163,21 @@ def _day(value: Value) -> Canonical:
 def storable(fields: Fields) -> Fields:
     """The same fields with every text fit for any store and any platform: NUL dropped, halves of characters joined
     or replaced."""
-    if all(
-        [value is None or (type(value) is str and value.isascii() and "\0" not in value) for value in fields.values()]
-    ):
+    if all(map(_is_plain, fields.values())):
         return fields
     fit = {name: _storable(value) for name, value in fields.items()}
     return fields if fit == fields else fit
 
 
+def _is_plain(value: Value) -> bool:
+    """Whether there is nothing to look for in a value, as in nearly every one."""
+    return value is None or (type(value) is str and value.isascii() and "\0" not in value)
+
+
 def _storable(value: Value) -> Value:
+    if _is_plain(value):
+        return value
     if isinstance(value, str):
-        if value.isascii() and "\0" not in value:
-            return value
         return value.replace("\0", "").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, (tuple, list)):
         return tuple(str(_storable(member)) for member in value)

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import Connection
 
 from crmsync import crash
+from crmsync.connecting.pages import portions
 from crmsync.core.masking import masked, masked_body, plain_body
 from crmsync.core.trouble import Refusal, advice
 from crmsync.model import Kind
@@ -84,8 +85,7 @@ def act(
     `force` tries again also what is not dead: the items of a delivery count as new once more.
     """
     outcome = Outcome()
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
+    for some in portions(names, AT_ONCE):
         part = database.write(partial(_act, action=action, names=some, force=force, now=clock()))
         crash.point("dead.changed")
         _merge(outcome, part)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from crmsync.connecting.pages import portions
 from crmsync.connector import Connector
 from crmsync.core.decide import Side
 from crmsync.core.mapping import OnCrmDelete, Rules
@@ -54,8 +55,7 @@ def gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
     for kind in {work.pair.kind for work in asked}:
         of_kind = [work for work in asked if work.pair.kind is kind]
         adopted: set[str] = set()
-        for start in range(0, len(of_kind), size):
-            some = of_kind[start : start + size]
+        for some in portions(of_kind, size):
             _look_up(around.connection.connector, kind, some)
             unknown = [work for work in some if work.crm is None and Side.CRM not in work.outcomes]
             _match(around, kind, unknown, adopted)

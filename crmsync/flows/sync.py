@@ -14,6 +14,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from crmsync import crash
+from crmsync.connecting.pages import portions
 from crmsync.connector import Outcome
 from crmsync.core.decide import Side, decide
 from crmsync.core.retry import ALONE_FROM, ATTEMPTS, alone
@@ -102,8 +103,7 @@ def _batches(
     if crowd:
         moving = [pair for pair in moving if not _is_new(pair)]
     fit = min(len(moving) - len(moving) % size, most) if len(moving) > size else len(moving)
-    batches = [moving[start : start + size] for start in range(0, fit, size)]
-    return [batch for batch in (*batches, crowd, still) if batch], moving[fit:]
+    return [batch for batch in (*portions(moving[:fit], size), crowd, still) if batch], moving[fit:]
 
 
 def _take(around: Surroundings, most: int, taken: list[Taken], *, alone: int) -> list[Taken]:
@@ -229,8 +229,8 @@ class Flush:
 
 def _store(around: Surroundings, works: Sequence[Work], *, counted: bool) -> None:
     """In transactions of a bounded length: others wait for them."""
-    for start in range(0, len(works), PORTION):
-        around.database.write(partial(store, around=around, works=works[start : start + PORTION], counted=counted))
+    for some in portions(works, PORTION):
+        around.database.write(partial(store, around=around, works=some, counted=counted))
 
 
 def _unanswered(work: Work) -> Retry | None:
@@ -344,8 +344,8 @@ def _calls(
     if pause is not None and len(new) in around.loads:
         yield new, lambda writes: connector.load(kind, writes, pause)
         chosen = known
-    for start in range(0, len(chosen), connector.batch_size):
-        yield chosen[start : start + connector.batch_size], lambda writes: connector.upsert(kind, writes)
+    for batch in portions(chosen, connector.batch_size):
+        yield batch, lambda writes: connector.upsert(kind, writes)
 
 
 def _send(call: Call, writes: Sequence[Write]) -> tuple[Sequence[Outcome], ConnectorError | None]:

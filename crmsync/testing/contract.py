@@ -19,12 +19,20 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "crmsync.testing.checks.base",
-    *(f"crmsync.testing.checks.{name}" for name in ("declares", "reads", "walks", "writes", "loads")),
-    *(f"crmsync.testing.checks.{name}" for name in ("conversations", "segments", "timelines", "troubles")),
-    "crmsync.testing.checks.webhooks",
-)
+CHECKS = [
+    "base",
+    "declares",
+    "reads",
+    "walks",
+    "writes",
+    "loads",
+    "conversations",
+    "segments",
+    "timelines",
+    "troubles",
+    "webhooks",
+]
+pytest.register_assert_rewrite(*(f"crmsync.testing.checks.{name}" for name in CHECKS))
 
 from crmsync.testing.checks.conversations import Conversations  # noqa: E402
 from crmsync.testing.checks.declares import Declares  # noqa: E402

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 import orjson
 from pydantic import SecretStr
 
+from crmsync.connecting.pages import portions
 from crmsync.connector import Connector, ConnectorSettings, LogOutcome, Outcome, Surroundings, pick, settled
 from crmsync.errors import BadPayload, BadSignature, Doubt, Reject, Retry
 from crmsync.http import Budget, Unlimited, classify, retry_after
@@ -122,8 +123,8 @@ class MemoryConnector(Connector[MemorySettings]):
         """The platform takes its time, and then as many requests as ever."""
         if writes and not pause(1.0):
             raise Retry("the load was given up", ambiguous=True)
-        portions = [writes[start : start + self.batch_size] for start in range(0, len(writes), self.batch_size)]
-        return [outcome for some in portions for outcome in settled(some, lambda part: self._send(kind, part))]
+        several = portions(writes, self.batch_size)
+        return [outcome for some in several for outcome in settled(some, lambda part: self._send(kind, part))]
 
     def fetch(self, kind: Kind, refs: Sequence[Ref]) -> Sequence[Record | None]:
         """One request."""

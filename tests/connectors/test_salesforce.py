@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,19 +20,6 @@ from crmsync.sandbox.salesforce import Behaviour, DuplicateRule, Field, Salesfor
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CONTACT, CASE = Kind.CONTACT, Kind.CONVERSATION
-
-
-@pytest.fixture
-def org() -> Iterator[SalesforceEmulator]:
-    with prepared_org() as org:
-        yield org
-
-
-@pytest.fixture
-def salesforce(org: SalesforceEmulator) -> Iterator[Salesforce]:
-    connector = connect(org)
-    yield connector
-    connector.close()
 
 
 def one(outcomes: Any) -> Any:

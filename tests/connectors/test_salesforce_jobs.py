@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from support.salesforce_org import connect, prepared_org, seen_by
@@ -19,19 +19,6 @@ from crmsync.sandbox.salesforce import Behaviour, DuplicateRule, SalesforceEmula
 CONTACT, CASE = Kind.CONTACT, Kind.CONVERSATION
 KEY = "Kirim_Contact_Id__c"
 JOBS = "/data/jobs/ingest/"
-
-
-@pytest.fixture
-def org() -> Iterator[SalesforceEmulator]:
-    with prepared_org() as org:
-        yield org
-
-
-@pytest.fixture
-def salesforce(org: SalesforceEmulator) -> Iterator[Salesforce]:
-    connector = connect(org)
-    yield connector
-    connector.close()
 
 
 def people(count: int, **more: str) -> list[Write]:
@@ -104,6 +91,16 @@ def test_a_job_that_fails_as_a_whole_costs_nobody_anything(org: SalesforceEmulat
 
     assert [set(outcome.refused) for outcome in outcomes if isinstance(outcome, Written)] == [{"Nonsense__c"}] * 5
     assert len(org.all()) == 5
+
+
+def test_where_a_job_would_have_no_rows_none_is_begun(org: SalesforceEmulator, salesforce: Salesforce) -> None:
+    """The text of the only row is what a job takes for nothing."""
+    seen = seen_by(org)
+    outcomes = salesforce.load(CONTACT, [Write("ctc_1", {"LastName": "#N/A"})], at_once)
+
+    assert isinstance(outcomes[0], Written)
+    assert asked(seen)["POST job"] == 0
+    assert [row["LastName"] for row in org.all().values()] == ["#N/A"]
 
 
 def test_whoever_has_no_name_is_made_with_a_stand_in(org: SalesforceEmulator, salesforce: Salesforce) -> None:
