@@ -8,7 +8,7 @@ An absent key is unknown and decides nothing; None is an explicit empty value.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from crmsync.core.canonical import canonical, same, text
 from crmsync.core.lens import UNKNOWN, Assigned, Unknown
 from crmsync.core.mapping import FieldRule, OnDrift, Owner, Rules
+from crmsync.core.values import value
 from crmsync.core.views import NO_TIMES, Times
 from crmsync.model import NOTHING, Fields, Value
 
@@ -51,7 +52,7 @@ class Why(StrEnum):
     FROZEN = "frozen"  # it went back and forth: it is left alone until a person says so
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Agreed:
     """What both sides last agreed on, in each side's own spelling."""
 
@@ -59,7 +60,7 @@ class Agreed:
     crm: Value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Noted:
     """A combination of values that was looked at and left alone; it is not looked at again until one changes."""
 
@@ -68,7 +69,7 @@ class Noted:
     crm: Value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PairView:
     """All that `decide` looks at. `crm` is None where the CRM has no record yet.
 
@@ -87,7 +88,7 @@ class PairView:
     decreed: Fields = field(default_factory=lambda: NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Step:
     """What happens to one field: `value` is written to `to`, or, with `to` None, the field is left alone.
 
@@ -116,7 +117,7 @@ class Step:
         return self.kirim if self.about is Side.KIRIM else self.crm
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The steps of one pair, in the order of the mapping. No steps: the pair is in agreement."""
 
@@ -137,7 +138,7 @@ def decide(rules: Rules, pair: PairView) -> Decision:
     return Decision(tuple(step for rule in rules.fields for step in _ruled(rule, rules, pair)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Case:
     """One rule with what both sides hold in the middle, and what they are compared by."""
 
@@ -337,7 +338,7 @@ def _members(value: Value) -> dict[str, str]:
     return {text(member): member for member in several if text(member)}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """What a pair remembers after a step was carried out, and what is worth telling about it."""
 

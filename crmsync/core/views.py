@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+from crmsync.core.values import value
 from crmsync.model import Fields, Record
 
 Times = Mapping[str, datetime | None]
@@ -31,7 +32,7 @@ class Verdict(StrEnum):
     UNCLEAR = "unclear"  # same version, other content: the record has to be read
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class View:
     """One record as its endpoint was last seen to hold it.
 

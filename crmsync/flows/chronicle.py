@@ -1,15 +1,16 @@
-"""What a flush leaves in the history: a row for every field that was written, and for every one left on purpose."""
+"""What a flush leaves in the history: every field that was written, and every one left on purpose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from crmsync.core.decide import Side, Step, Why, moment
 from crmsync.errors import Reject, Retry
 from crmsync.model import Written
-from crmsync.store.history import Entry
+from crmsync.store.columns import microseconds
+from crmsync.store.history import Row, Told, row
 
 if TYPE_CHECKING:
     from crmsync.flows.work import Surroundings, Work
@@ -17,65 +18,42 @@ if TYPE_CHECKING:
 FROZEN = "it went back and forth too often and is frozen from here on"
 
 
-def entries(around: Surroundings, work: Work, now: datetime) -> Iterable[Entry]:
-    """The history of one pair's decision."""
-    if work.adopted and work.finding is not None and isinstance(work.outcomes.get(Side.CRM), Written):
-        yield _adoption(around, work, now)
+def told(around: Surroundings, work: Work, now: datetime) -> Sequence[Row]:
+    """The history of one pair's decision, in one row; none where nothing is worth telling."""
+    steps = [_adoption(work)] if work.adopted and isinstance(work.outcomes.get(Side.CRM), Written) else []
     respelled = work.settled.respelled if work.settled else {}
     for step in work.decision.steps:
-        outcome, note = told(work, step, respelled)
-        if step.rule.name in work.frozen and step.to is not None:
+        name, side = step.rule.name, step.about
+        outcome, note = became(work, step, respelled)
+        if name in work.frozen and step.to is not None:
             note = f"{note}; {FROZEN}" if note else FROZEN
         if outcome:
-            yield Entry(
-                at=now,
-                tenant=around.tenant.id,
-                connection=around.connection.name,
-                kind=work.pair.kind.value,
-                kirim_id=work.pair.kirim_id,
-                field=step.rule.name,
-                side=step.about.value,
-                old=step.old,
-                new=step.value,
-                competing=step.competing,
-                rule=step.why.value,
-                outcome=outcome,
-                cause=work.pair.cause,
-                note=note,
-                changed_at=_changed_at(work, step),
-            )
+            old = step.kirim if side is Side.KIRIM else step.crm
+            changed_at = _changed_at(work, step, side)
+            steps.append((name, side, old, step.value, step.competing, step.why, outcome, note, changed_at))
+    pair = work.pair
+    where = (around.tenant.id, around.connection.name, pair.kind.value, pair.kirim_id, pair.cause)
+    return [row(now, *where, steps)] if steps else []
 
 
-def _changed_at(work: Work, step: Step) -> datetime | None:
+def _changed_at(work: Work, step: Step, about: Side) -> int | None:
     """When the change was made that the step answers to: by its owner, or by the side that is put right."""
     if step.why in (Why.OPERATOR, Why.CREATED):
         return None
-    side = step.about if step.why in (Why.RESTORED, Why.DRIFT) else step.about.other
+    side = about if step.why in (Why.RESTORED, Why.DRIFT) else about.other
     view, lens = (work.pair.kirim, step.rule.left) if side is Side.KIRIM else (work.crm, step.rule.right)
-    return moment(view.times, lens.names) if view else None
+    at = moment(view.times, lens.names) if view else None
+    return None if at is None else microseconds(at)
 
 
-def _adoption(around: Surroundings, work: Work, now: datetime) -> Entry:
+def _adoption(work: Work) -> Told:
+    """The link to a record that was found to be the same person's."""
     met = work.finding.candidates[0][1] if work.finding else ()
-    return Entry(
-        at=now,
-        tenant=around.tenant.id,
-        connection=around.connection.name,
-        kind=work.pair.kind,
-        kirim_id=work.pair.kirim_id,
-        field="",
-        side=Side.CRM,
-        old=None,
-        new=work.crm_id,
-        competing=None,
-        rule="match",
-        outcome="linked",
-        cause=work.pair.cause,
-        note=f"the same {' and '.join(rule.crm for rule in met)}",
-    )
+    note = f"the same {' and '.join(rule.crm for rule in met)}"
+    return ("", Side.CRM, None, work.crm_id, None, "match", "linked", note, None)
 
 
-def told(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str, str]:
+def became(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str, str]:
     """What became of a step, in one word, and what is worth adding. An empty word is not worth a row."""
     if step.to in work.remembered:
         return "", ""

@@ -72,12 +72,13 @@ def write_down(tx: Transaction, tenant: str, name: str, kind: Kind, works: Seque
 
 def _conflicts(work: Work) -> Iterable[Conflict]:
     for step in work.decision.steps:
-        name, id, owner = step.rule.name, work.pair.kirim_id, step.rule.owner.value
+        name, id = step.rule.name, work.pair.kirim_id
         if name in work.frozen and step.to is not None:
-            sequence = work.frozen[name]
+            sequence, owner = work.frozen[name], step.rule.owner.value
             yield Conflict(id, name, step.kirim, step.crm, owner, work.pair.cause, sequence=sequence)
         elif step.why is Why.CONFLICT and step.to is not None and work.ended(step):
-            yield Conflict(id, name, step.kirim, step.crm, owner, work.pair.cause, step.to.other.value)
+            owner, winner = step.rule.owner.value, step.to.other.value
+            yield Conflict(id, name, step.kirim, step.crm, owner, work.pair.cause, winner)
 
 
 def _over(work: Work) -> set[str]:

@@ -5,7 +5,7 @@ about what to write, and calls no platform.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection as Transaction
@@ -15,6 +15,7 @@ from crmsync.core.brakes import without
 from crmsync.core.decide import Decision, Settled, Side, Why, decide, settle
 from crmsync.core.retry import ATTEMPTS, FAILURES, LONGEST, wait
 from crmsync.core.trouble import LOOKUP, NONE, Reason, Refusal, Trouble, digest, digest_of_lookup
+from crmsync.core.values import value
 from crmsync.core.views import Source, View
 from crmsync.errors import ConnectorError, Reject, Retry, Suspend, Throttled
 from crmsync.flows import chronicle, ruling
@@ -34,7 +35,7 @@ DROPPABLE = frozenset({Reason.REFUSED, Reason.DUPLICATE, Reason.SHARED})
 """What stays as it is until somebody changes a record: the others are news each time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Present:
     """A pair as it is when its flush is stored: the record it is linked to, and both views."""
 
@@ -49,7 +50,7 @@ def reflect(around: Surroundings, works: Sequence[Work]) -> None:
     for work in works:
         work.settled = settled(work)
         work.recent = ruling.strokes(work, now)
-        work.told = history.rows(chronicle.entries(around, work, now))
+        work.told = chronicle.told(around, work, now)
         work.touched = touched(work)
         work.seen = {Side.KIRIM: list(_seen(work, Side.KIRIM, KIRIM)), Side.CRM: list(_seen(work, Side.CRM, name))}
 

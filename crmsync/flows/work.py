@@ -154,7 +154,7 @@ class Work:
 
     def ended(self, step: Step) -> str:
         """What became of a step, in one word; nothing where it is still to come."""
-        return chronicle.told(self, step, {})[0]
+        return chronicle.became(self, step, {})[0]
 
     def recall(self, side: Side, key: str, asked: str) -> bool:
         """Takes an earlier refusal of the same request as the answer, if there was one."""

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk
+from crmsync.store.bulk import Bulk, Query
+from crmsync.store.columns import microseconds
 from crmsync.store.records import HELD, insert
 
 _pause = tables.Pause.__table__  # type: ignore[attr-defined]
@@ -60,11 +61,13 @@ def end(connection: Connection, tenant: str, name: str, kinds: Collection[str], 
 
 def paused(connection: Connection, tenant: str, name: str) -> frozenset[str]:
     """What is paused on a connection."""
-    return frozenset(connection.execute(_PAUSED, {"of_tenant": tenant, "of_connection": name}).scalars())
+    return frozenset(what for (what,) in _PAUSED.rows(connection, of_tenant=tenant, of_connection=name))
 
 
-_PAUSED = select(_pause.c.what).where(
-    _pause.c.tenant == bindparam("of_tenant"), _pause.c.connection == bindparam("of_connection")
+_PAUSED = Query(
+    lambda dialect: select(_pause.c.what).where(
+        _pause.c.tenant == bindparam("of_tenant"), _pause.c.connection == bindparam("of_connection")
+    )
 )
 
 
@@ -97,20 +100,23 @@ def used(
     """How many records were touched, by scope and kind: in a run since ever, otherwise since a moment."""
     found: dict[tuple[str, str], int] = {}
     for scope in set(scopes):
-        asked = {"of_tenant": tenant, "of_connection": name, "of_scope": scope, "since": since}
-        found.update({(scope, row.what): int(row.touched) for row in connection.execute(_USED, asked)})
+        where = {"of_tenant": tenant, "of_connection": name, "of_scope": scope}
+        rows = _USED.rows(connection, **where, since=microseconds(since))
+        found.update({(scope, what): int(touched) for what, touched in rows})
     return found
 
 
-_USED = (
-    select(_tally.c.what, func.sum(_tally.c.count).label("touched"))
-    .where(
-        _tally.c.tenant == bindparam("of_tenant"),
-        _tally.c.connection == bindparam("of_connection"),
-        _tally.c.scope == bindparam("of_scope"),
-        or_(_tally.c.scope != "", _tally.c.slot > bindparam("since")),
+_USED = Query(
+    lambda dialect: (
+        select(_tally.c.what, func.sum(_tally.c.count).label("touched"))
+        .where(
+            _tally.c.tenant == bindparam("of_tenant"),
+            _tally.c.connection == bindparam("of_connection"),
+            _tally.c.scope == bindparam("of_scope"),
+            or_(_tally.c.scope != "", _tally.c.slot > bindparam("since")),
+        )
+        .group_by(_tally.c.what)
     )
-    .group_by(_tally.c.what)
 )
 
 

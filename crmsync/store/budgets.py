@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from crmsync.core.budget import Allowance, Priority, full, refilled, taken
 from crmsync.model import Rate
 from crmsync.store import tables
+from crmsync.store.bulk import Bulk, Query
 from crmsync.store.records import insert
 
 _budget = tables.Budget.__table__  # type: ignore[attr-defined]
@@ -38,7 +40,7 @@ def draw(
         held = change(held)
     held, count = taken(refilled(held, now), who, most)
     to = {"to_state": held.document(), "to_users": dict(limit.users), "to_documented": _documented(limit.rate)}
-    connection.execute(_KEEP, {**_named(limit), **to})
+    _KEEP.run(connection, [{**_named(limit), **to}])
     return held, count
 
 
@@ -51,8 +53,8 @@ def every(connection: Connection) -> list[tuple[Limit, Allowance]]:
 def _locked(connection: Connection, limit: Limit, now: float) -> Allowance:
     """The limit as it stands, kept from others until the transaction ends. Another documented one begins anew."""
     fresh = full(limit.rate, now)
-    found = connection.execute(_LOOK, _named(limit)).first()
-    if found is None:
+    found = _LOOK.rows(connection, **_named(limit))
+    if not found:
         row = {
             "credential": limit.credential,
             "bucket": limit.bucket,
@@ -61,9 +63,10 @@ def _locked(connection: Connection, limit: Limit, now: float) -> Allowance:
             "state": fresh.document(),
         }
         connection.execute(insert(connection, _budget).on_conflict_do_nothing(), row)
-        found = connection.execute(_LOOK, _named(limit)).one()
-    held = Allowance.of(found.state)
-    if list(found.documented) == _documented(limit.rate):
+        found = _LOOK.rows(connection, **_named(limit))
+    [(state, documented)] = found
+    held = Allowance.of(orjson.loads(state))
+    if orjson.loads(documented) == _documented(limit.rate):
         return held
     return Allowance(
         limit.rate, min(held.tokens, fresh.tokens), held.at, fresh.credits, spent=held.spent, held_until=held.held_until
@@ -79,7 +82,6 @@ def _named(limit: Limit) -> dict[str, str]:
 
 
 _HERE = and_(_budget.c.credential == bindparam("of_credential"), _budget.c.bucket == bindparam("of_bucket"))
-_LOOK = select(_budget).where(_HERE).with_for_update()
-_KEEP = (
-    update(_budget).where(_HERE).values({name: bindparam(f"to_{name}") for name in ("state", "users", "documented")})
-)
+_LOOK = Query(lambda dialect: select(_budget.c.state, _budget.c.documented).where(_HERE).with_for_update())
+_TO = ("state", "users", "documented")
+_KEEP = Bulk(lambda insert: update(_budget).where(_HERE).values({name: bindparam(f"to_{name}") for name in _TO}))

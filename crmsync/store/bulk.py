@@ -30,19 +30,19 @@ class _Compiled:
     positional: bool
     several: Mapping[int, str]
 
-    def execute(self, connection: Connection, rows: Iterable[list[Any]]) -> None:
-        """Sends the rows, several in one statement where the driver would send each by itself."""
+    def execute(self, connection: Connection, rows: Iterable[list[Any]]) -> int:
+        """Sends the rows, several in one statement where the driver would send each by itself. How many changed."""
         ready = self.converted(rows)
         if not self.positional:
-            connection.exec_driver_sql(self.text, ready)
-            return
-        driver, place = sqlite_driver(connection), 0
+            return connection.exec_driver_sql(self.text, ready).rowcount
+        driver, place, changed = sqlite_driver(connection), 0, 0
         for size, text in self.several.items():
             while len(ready) - place >= size:
-                driver.execute(text, tuple(chain.from_iterable(ready[place : place + size])))
+                changed += driver.execute(text, tuple(chain.from_iterable(ready[place : place + size]))).rowcount
                 place += size
         if place < len(ready):
-            driver.executemany(self.text, ready[place:])
+            changed += driver.executemany(self.text, ready[place:]).rowcount
+        return changed
 
     def converted(self, rows: Iterable[list[Any]]) -> list[Any]:
         """Rows in the order of the names, as the driver takes them."""
@@ -79,12 +79,13 @@ class Bulk:
         self._columns = list(columns)
         self._compiled: dict[str, _Compiled] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Executes it for every row. Nothing is done for none."""
-        if rows:
-            made = self._made(connection)
-            names = made.names
-            made.execute(connection, ([row[name] for name in names] for row in rows))
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Executes it for every row, and says how many changed. Nothing is done for none."""
+        if not rows:
+            return 0
+        made = self._made(connection)
+        names = made.names
+        return made.execute(connection, ([row[name] for name in names] for row in rows))
 
     def run_ordered(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """The same with rows that have the columns in their order."""
@@ -139,43 +140,63 @@ def _together(text: str, row: str, size: int) -> str:
     return ""
 
 
-class Lookup:
-    """A select of rows by their ids, compiled once. Rows come as the driver gives them: no column is converted.
+class Query:
+    """A select, compiled once. Parameters are given, and rows come, as the driver has them: nothing is converted.
 
-    SQLite gives them all as one JSON text: for each row of its own the interpreter's lock would change hands.
-
-    Parameters of `statement` are named; `column` is what the ids are looked for in.
+    SQLite gives all rows as one JSON text: for each row of its own the interpreter's lock would change hands.
     """
 
-    def __init__(self, statement: Any, column: Any) -> None:
-        self._statement = statement
-        self._column = column
-        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
+    def __init__(self, build: Callable[[str], Any]) -> None:
+        """`build` is given the name of the dialect, and makes the statement."""
+        self._build = build
+        self._compiled: dict[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
 
-    def rows(self, connection: Connection, ids: Collection[str], /, **parameters: str | int) -> Sequence[Any]:
-        """Those that there are. Nothing is asked for none."""
-        if not ids:
-            return ()
+    def rows(self, connection: Connection, /, **parameters: Any) -> Sequence[Any]:
+        """Those that there are, in the statement's order."""
         name = connection.dialect.name
         made = self._compiled.get(name)
         if made is None:
             made = self._compiled[name] = self._compile(connection)
-        text, order = made
-        if order:
-            values = {**parameters, "ids": orjson.dumps(list(ids)).decode()}
-            (rows,) = sqlite_driver(connection).execute(text, [values[name] for name in order]).fetchone()
-            found: Sequence[Any] = orjson.loads(rows)
-            return found
-        return connection.exec_driver_sql(text, {**parameters, "ids": list(ids)}).all()
+        text, order, constants = made
+        values = {**constants, **parameters}
+        if not order:
+            return connection.exec_driver_sql(text, values).all()
+        (rows,) = sqlite_driver(connection).execute(text, [values[name] for name in order]).fetchone()
+        found: Sequence[Any] = orjson.loads(rows)
+        return found
 
-    def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...]]:
-        """One parameter has all ids: a list in PostgreSQL, JSON in SQLite."""
+    def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
         dialect = connection.dialect
+        statement = self._build(dialect.name)
         if dialect.name == "sqlite":
-            each = func.json_each(bindparam("ids", type_=Text)).table_valued("value")
-            found = self._statement.where(self._column.in_(select(each.c.value))).subquery()
+            found = statement.subquery()
             statement = select(func.json_group_array(func.json_array(*found.c)))
-        else:
-            statement = self._statement.where(self._column == any_(bindparam("ids", type_=postgresql.ARRAY(Text))))
         made = statement.compile(dialect=dialect)
-        return str(made), tuple(made.positiontup or ()) if made.positional else ()
+        constants = {name: value for name, value in made.params.items() if not made.binds[name].required}
+        return str(made), tuple(made.positiontup or ()) if made.positional else (), constants
+
+
+class Lookup(Query):
+    """A select of rows by their ids; `column` is what those are looked for in."""
+
+    def __init__(self, statement: Any, column: Any) -> None:
+        super().__init__(lambda dialect: statement.where(among(dialect, column, "ids")))
+
+    def of(self, connection: Connection, ids: Collection[str], /, **parameters: Any) -> Sequence[Any]:
+        """Those that there are. Nothing is asked for none."""
+        if not ids:
+            return ()
+        return self.rows(connection, ids=listed(connection, ids), **parameters)
+
+
+def listed(connection: Connection, ids: Collection[str]) -> Any:
+    """Ids as one parameter: a list in PostgreSQL, JSON in SQLite."""
+    return orjson.dumps(list(ids)).decode() if connection.dialect.name == "sqlite" else list(ids)
+
+
+def among(dialect: str, column: Any, name: str) -> Any:
+    """Whether a column is one of the ids of such a parameter."""
+    if dialect == "sqlite":
+        each = func.json_each(bindparam(name, type_=Text)).table_valued("value")
+        return column.in_(select(each.c.value))
+    return column == any_(bindparam(name, type_=postgresql.ARRAY(Text)))

@@ -89,7 +89,7 @@ def rulings(
     """What is open, frozen or decreed, by Kirim id; of most pairs there is nothing."""
     found: dict[str, list[Any]] = {}
     where = {"tenant": tenant, "connection": endpoint, "kind": kind, "settled": State.SETTLED.value}
-    for row in _RULINGS.rows(connection, kirim_ids, **where):
+    for row in _RULINGS.of(connection, kirim_ids, **where):
         found.setdefault(row[0], []).append(row)
     return {id: _rulings(rows) for id, rows in found.items()}
 

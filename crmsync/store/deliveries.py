@@ -144,7 +144,7 @@ def start(connection: Connection, delivery: Pending, until: datetime) -> None:
 
 def known_items(connection: Connection, tenant: str, source: str, keys: Collection[str]) -> set[str]:
     """Which of these items were seen before."""
-    return {key for (key,) in _KNOWN.rows(connection, keys, of_tenant=tenant, of_source=source)}
+    return {key for (key,) in _KNOWN.of(connection, keys, of_tenant=tenant, of_source=source)}
 
 
 def end(

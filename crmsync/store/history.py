@@ -57,23 +57,30 @@ _ADD = Bulk(lambda insert: insert(_history), _COLUMNS)
 Row = tuple[Any, ...]
 
 
-def rows(entries: Iterable[Entry]) -> list[Row]:
-    """Entries as they are kept: what belongs together stands together already."""
-    made: list[Row] = []
-    for common, several in groupby(entries, lambda entry: (*entry[:5], entry.cause)):
-        steps, written = [], {"kirim": 0, "crm": 0}
-        for entry in several:
-            changed_at = None if entry.changed_at is None else microseconds(entry.changed_at)
-            steps.append((*entry[5:12], entry.note, changed_at))
-            if entry.outcome == WRITTEN:
-                written[entry.side] += 1
-        made.append((*common, orjson.dumps(steps).decode(), written["kirim"], written["crm"]))
-    return made
+Told = tuple[str, str, Value, Value, Value, str, str, str, int | None]
+"""One decision within a row: an entry from its field to its outcome, its note, and its microseconds."""
+
+
+def row(at: datetime, tenant: str, connection: str, kind: str, kirim_id: str, cause: str, steps: Sequence[Told]) -> Row:
+    """What was decided about one pair at once, as it is kept."""
+    written = [side for _, side, _, _, _, _, outcome, _, _ in steps if outcome == WRITTEN]
+    crm = written.count("crm")
+    return at, tenant, connection, kind, kirim_id, cause, orjson.dumps(steps).decode(), len(written) - crm, crm
 
 
 def add(connection: Connection, entries: Iterable[Entry]) -> None:
-    """Appends entries."""
-    append(connection, rows(entries))
+    """Appends entries: what belongs together stands together already."""
+    grouped = groupby(entries, lambda e: (e.at, e.tenant, e.connection, e.kind, e.kirim_id, e.cause))
+    rows = [
+        row(at, tenant, name, kind, kirim_id, cause, [_told(entry) for entry in several])
+        for (at, tenant, name, kind, kirim_id, cause), several in grouped
+    ]
+    append(connection, rows)
+
+
+def _told(entry: Entry) -> Told:
+    changed_at = None if entry.changed_at is None else microseconds(entry.changed_at)
+    return (*entry[5:12], entry.note, changed_at)
 
 
 def append(connection: Connection, rows: Sequence[Row]) -> None:

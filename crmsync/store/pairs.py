@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,8 +11,6 @@ import orjson
 from sqlalchemy import (
     Connection,
     Integer,
-    Text,
-    all_,
     and_,
     bindparam,
     delete,
@@ -23,16 +21,17 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from crmsync.core.breaker import Stroke
 from crmsync.core.decide import Agreed, Noted, Why
 from crmsync.core.retry import ALONE_FROM
 from crmsync.core.trouble import NONE, Reason, Trouble
+from crmsync.core.values import value
 from crmsync.core.views import View
 from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk, Lookup
+from crmsync.store.bulk import Bulk, Lookup, Query, among, listed
+from crmsync.store.columns import microseconds, moment
 from crmsync.store.conflicts import NO_RULINGS, Rulings, rulings
 from crmsync.store.records import HELD, KIRIM, Rank, chunks, fields_of, views
 
@@ -46,7 +45,7 @@ _pair = tables.Pair.__table__  # type: ignore[attr-defined]
 _due = tables.Due.__table__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Taken:
     """A due pair with all that deciding needs, at the revision it was taken.
 
@@ -73,7 +72,7 @@ class Taken:
     unlinked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ended:
     """How the work on one pair ended, to be stored in the transaction of its effects.
 
@@ -136,16 +135,24 @@ def claim(
     with the harm that another does. `rank` restricts them to those of one; `without` are those that somebody works on
     already.
     """
-    asked = {"tenant": tenant, "endpoint": endpoint, "now": now, "together": together, "most": limit}
-    ids = [id for _, id in without]
-    sqlite = connection.dialect.name == "sqlite"
-    asked |= {"without": orjson.dumps(ids).decode() if sqlite else ids} | ({} if rank is None else {"rank": rank})
-    calm, suspects = _TAKE[connection.dialect.name, rank is not None]
-    counted = connection.execute(calm, asked).all()
-    suspected = connection.execute(suspects, {**asked, "most": alone}).all() if alone else []
+    asked: dict[str, Any] = {"tenant": tenant, "endpoint": endpoint, "now": microseconds(now), "together": together}
+    asked |= {"without": listed(connection, [id for _, id in without])} | ({} if rank is None else {"rank": int(rank)})
+    calm, suspects = _TAKE[rank is not None]
+    counted = [_claim(row) for row in calm.rows(connection, most=limit, **asked)]
+    suspected = [_claim(row) for row in suspects.rows(connection, most=alone, **asked)] if alone else []
     where = _where(tenant, endpoint)
-    _COUNT.run(connection, [{**where, "of_kind": row.kind, "of_id": row.kirim_id} for row in counted])
-    return [Claim._make(row) for row in (*counted, *suspected)]
+    _COUNT.run(connection, [{**where, "of_kind": claim.kind, "of_id": claim.kirim_id} for claim in counted])
+    return counted + suspected
+
+
+def _claim(row: Sequence[Any]) -> Claim:
+    """A row as the driver gives it."""
+    claim = Claim._make(row)
+    documents = {name: orjson.loads(text) for name in _DOCUMENTS if (text := getattr(claim, name)) is not None}
+    return claim._replace(first_at=moment(row[4]), looked_up=bool(claim.looked_up), **documents)
+
+
+_DOCUMENTS = ("base", "noted", "trouble", "recent")
 
 
 def load(connection: Connection, tenant: str, endpoint: str, claims: Sequence[Claim]) -> list[Taken]:
@@ -188,7 +195,7 @@ def standing(
 ) -> dict[str, tuple[str | None, int]]:
     """The CRM record that each pair is linked to by now, and its revision; 0 for one that is not due."""
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
-    rows = _STANDING.rows(connection, kirim_ids, **where)
+    rows = _STANDING.of(connection, kirim_ids, **where)
     return {kirim_id: (crm_id, revision) for kirim_id, crm_id, revision in rows}
 
 
@@ -263,7 +270,7 @@ def put_off(connection: Connection, tenant: str, endpoint: str, until: Mapping[t
 def owners(connection: Connection, tenant: str, endpoint: str, kind: Kind, crm_ids: Collection[str]) -> dict[str, str]:
     """The Kirim ids that CRM records are linked to, by record id; a record that is free is missing."""
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
-    return {crm_id: kirim_id for crm_id, kirim_id in _OWNERS.rows(connection, crm_ids, **where)}
+    return {crm_id: kirim_id for crm_id, kirim_id in _OWNERS.of(connection, crm_ids, **where)}
 
 
 def crm_ids(
@@ -359,17 +366,15 @@ _DUE = (
     .limit(bindparam("most", type_=Integer))
 )
 _NEW = and_(_pair.c.attempts < bindparam("together"), _pair.c.failures < bindparam("together"))
-_EACH = func.json_each(bindparam("without", type_=Text)).table_valued("value")
-_FREE = {
-    "sqlite": _DUE.where(_due.c.kirim_id.not_in(select(_EACH.c.value))),
-    "postgresql": _DUE.where(_due.c.kirim_id != all_(bindparam("without", type_=ARRAY(Text)))),
-}
 _RANKED = {False: true(), True: _due.c.rank == bindparam("rank", type_=Integer)}
-_TAKE = {
-    (dialect, ranked): (free.where(only, _NEW), free.where(only, not_(_NEW)))
-    for dialect, free in _FREE.items()
-    for ranked, only in _RANKED.items()
-}
+
+
+def _free(*which: Any) -> Query:
+    """The due pairs that are such, and in nobody's hands."""
+    return Query(lambda dialect: _DUE.where(not_(among(dialect, _due.c.kirim_id, "without")), *which))
+
+
+_TAKE = {ranked: (_free(only, _NEW), _free(only, not_(_NEW))) for ranked, only in _RANKED.items()}
 _LINKED = (
     _pair.c.tenant == bindparam("tenant"),
     _pair.c.connection == bindparam("connection"),

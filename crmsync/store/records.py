@@ -6,7 +6,6 @@ Every way of learning something (event, poll, reading, the answer to a write) en
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Any
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 
 from crmsync.core.canonical import storable
+from crmsync.core.values import value
 from crmsync.core.views import NO_TIMES, Source, Times, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
@@ -50,7 +50,7 @@ class Rank(IntEnum):
     RUN = 1  # what a walk over many records found
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observation:
     """One record as it was seen, how, and by what (a delivery's item, a poll, a reading, our own write).
 
@@ -113,7 +113,7 @@ _VIEWS = Lookup(
 def views(connection: Connection, tenant: str, endpoint: str, kind: Kind, ids: Collection[str]) -> dict[str, View]:
     """The views of several records, by id; unknown ones are missing."""
     found: dict[str, View] = {}
-    rows = _VIEWS.rows(connection, ids, tenant=tenant, endpoint=endpoint, kind=kind.value)
+    rows = _VIEWS.of(connection, ids, tenant=tenant, endpoint=endpoint, kind=kind.value)
     for id, fields, version, external_id, present, times, cause in rows:
         moment = None if version is None else tables.moment(version)
         found[id] = View(
@@ -311,11 +311,11 @@ def _link(
     linked: dict[str, str] = {}  # crm id -> kirim id
     carried = {view.external_id: id for id, view in moved.items() if view.external_id and view.exists}
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
-    linked.update((crm_id, kirim_id) for kirim_id, crm_id in _BY_CRM_ID.rows(connection, moved, **where))
+    linked.update((crm_id, kirim_id) for kirim_id, crm_id in _BY_CRM_ID.of(connection, moved, **where))
     unlinked = {kirim_id: id for kirim_id, id in carried.items() if id not in linked and kirim_id not in without}
     for some in chunks(unlinked):
         paired: dict[str, str | None] = {
-            kirim_id: crm_id for kirim_id, crm_id in _BY_KIRIM_ID.rows(connection, some, **where)
+            kirim_id: crm_id for kirim_id, crm_id in _BY_KIRIM_ID.of(connection, some, **where)
         }
         gone = _gone(connection, tenant, endpoint, kind, {crm_id for crm_id in paired.values() if crm_id is not None})
         taken = {kirim_id for kirim_id, crm_id in paired.items() if crm_id is not None and crm_id not in gone}

@@ -7,7 +7,7 @@ of two workers that think the run is theirs only one stores anything.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, func, not_, select, true, up
 from crmsync.errors import Fenced
 from crmsync.model import Kind
 from crmsync.store import tables
-from crmsync.store.bulk import Lookup
+from crmsync.store.bulk import Bulk, Lookup
 from crmsync.store.lanes import RUNNING
 from crmsync.store.records import Rank, insert
 
@@ -138,33 +138,34 @@ def latest(connection: Connection, limit: int) -> list[Run]:
 
 def save(connection: Connection, run: Run, step: Step, now: datetime) -> Run:
     """A step is done; call it where what it found is stored. Raises `Fenced` if the run went on without us."""
-    ended = step.state in (State.DONE, State.FAILED)
-    row = connection.execute(
-        _SAVE,
-        {
-            "of_id": run.id,
-            "of_steps": run.steps,
-            "to_endpoint": step.endpoint,
-            "to_place": dict(step.place),
-            "to_counts": dict(step.counts),
-            "to_state": step.state,
-            "to_error": step.error,
-            "to_due_at": step.due_at,
-            "to_moved_at": now,
-            "to_ended_at": now if ended else None,
-        },
-    ).first()
-    if row is None:
+    moved: dict[str, Any] = {
+        "endpoint": step.endpoint,
+        "place": dict(step.place),
+        "counts": dict(step.counts),
+        "state": step.state,
+        "error": step.error,
+        "moved_at": now,
+        "ended_at": now if step.state in (State.DONE, State.FAILED) else None,
+        "steps": run.steps + 1,
+    }
+    to = {f"to_{name}": value for name, value in moved.items()} | {"to_due_at": step.due_at}
+    where = {"of_id": run.id, "of_steps": run.steps, "of_state": State.RUNNING}
+    if not _SAVE.run(connection, [where | to]):
         raise Fenced(f"run {run.id} was stopped, or goes on elsewhere")
-    return _read(row)
+    return replace(run, **moved)
 
 
-_MOVED = ("endpoint", "place", "counts", "state", "error", "due_at", "moved_at", "ended_at")
-_SAVE = (
-    update(_run)
-    .where(_run.c.id == bindparam("of_id"), _run.c.steps == bindparam("of_steps"), _run.c.state == State.RUNNING)
-    .values({"steps": _run.c.steps + 1, **{name: bindparam(f"to_{name}") for name in _MOVED}})
-    .returning(_run)
+_MOVED = ("endpoint", "place", "counts", "state", "error", "due_at", "moved_at", "ended_at", "steps")
+_SAVE = Bulk(
+    lambda insert: (
+        update(_run)
+        .where(
+            _run.c.id == bindparam("of_id"),
+            _run.c.steps == bindparam("of_steps"),
+            _run.c.state == bindparam("of_state"),
+        )
+        .values({name: bindparam(f"to_{name}") for name in _MOVED})
+    )
 )
 
 
@@ -243,7 +244,7 @@ def without_pair(
 ) -> set[str]:
     """The Kirim records that have no pair on a connection yet."""
     where = {"tenant": tenant, "connection": endpoint, "kind": kind.value}
-    return set(kirim_ids) - {kirim_id for (kirim_id,) in _PAIRED.rows(connection, kirim_ids, **where)}
+    return set(kirim_ids) - {kirim_id for (kirim_id,) in _PAIRED.of(connection, kirim_ids, **where)}
 
 
 _PAIRED = Lookup(

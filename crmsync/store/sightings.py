@@ -56,7 +56,7 @@ def seen(
     connection: Connection, run: Run, endpoint: str, kind: Kind, ids: Collection[str]
 ) -> dict[str, tuple[Record, bool] | None]:
     """Those of these records that a run saw: what they held if it was kept, and whether they were read by id."""
-    rows = _SEEN.rows(connection, ids, tenant=run.tenant, run=run.id, endpoint=endpoint, kind=kind.value)
+    rows = _SEEN.of(connection, ids, tenant=run.tenant, run=run.id, endpoint=endpoint, kind=kind.value)
     return {id: None if held is None else _record(kind, id, orjson.loads(held)) for id, held in rows}
 
 

@@ -33,6 +33,7 @@ WRITING = (
     "busy_timeout=5000",
     "cache_size=-16000",  # KiB
     "wal_autocheckpoint=8000",  # pages, 32 MiB: what is written again meanwhile is folded in once
+    "temp_store=MEMORY",  # what a savepoint may have to undo; as a file it would be half of all that is written
 )
 READING = ("foreign_keys=ON", "busy_timeout=5000", "query_only=ON")
 
