@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from crmsync.model import Kind
 from crmsync.store.pairs import Claim, Taken
 
 
@@ -19,9 +18,9 @@ class Away:
     def __init__(self) -> None:
         self.taking = threading.Lock()
         self._lock = threading.Lock()
-        self._held: dict[tuple[Kind, str], object] = {}
+        self._held: dict[tuple[str, str], object] = {}
 
-    def ids(self) -> list[tuple[Kind, str]]:
+    def ids(self) -> list[tuple[str, str]]:
         """Everything that is on its way."""
         with self._lock:
             return list(self._held)
@@ -29,12 +28,12 @@ class Away:
     def enter(self, pairs: Iterable[Claim], turn: object) -> None:
         """These are in the hands of a turn."""
         with self._lock:
-            self._held.update({(Kind(pair.kind), pair.kirim_id): turn for pair in pairs})
+            self._held.update({(pair.kind, pair.kirim_id): turn for pair in pairs})
 
     def leave(self, pairs: Iterable[Claim | Taken], turn: object) -> None:
         """They no longer are; what another turn has taken since stays with that."""
         with self._lock:
             for pair in pairs:
-                key = (Kind(pair.kind), pair.kirim_id)
+                key = (pair.kind, pair.kirim_id)
                 if self._held.get(key) is turn:
                     del self._held[key]

@@ -72,6 +72,8 @@ def write_down(tx: Transaction, tenant: str, name: str, kind: Kind, works: Seque
 
 def _conflicts(work: Work) -> Iterable[Conflict]:
     for step in work.decision.steps:
+        if step.why is not Why.CONFLICT and not work.frozen:
+            continue
         name, id = step.rule.name, work.pair.kirim_id
         if name in work.frozen and step.to is not None:
             sequence, owner = work.frozen[name], step.rule.owner.value

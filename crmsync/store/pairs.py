@@ -126,7 +126,7 @@ def claim(
     together: int = ALONE_FROM,
     alone: int = SUSPECTS,
     rank: Rank | None = None,
-    without: Collection[tuple[Kind, str]] = (),
+    without: Collection[tuple[str, str]] = (),
 ) -> list[Claim]:
     """The pairs whose turn it is: at most `limit`, and `alone` of those suspected. Live ones first, then the oldest.
 
@@ -147,12 +147,8 @@ def claim(
 
 def _claim(row: Sequence[Any]) -> Claim:
     """A row as the driver gives it."""
-    claim = Claim._make(row)
-    documents = {name: orjson.loads(text) for name in _DOCUMENTS if (text := getattr(claim, name)) is not None}
-    return claim._replace(first_at=moment(row[4]), looked_up=bool(claim.looked_up), **documents)
-
-
-_DOCUMENTS = ("base", "noted", "trouble", "recent")
+    documents = [text and orjson.loads(text) for text in row[9:13]]
+    return Claim._make((*row[:4], moment(row[4]), row[5], bool(row[6]), *row[7:9], *documents, row[13]))
 
 
 def load(connection: Connection, tenant: str, endpoint: str, claims: Sequence[Claim]) -> list[Taken]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -238,6 +238,20 @@ def _clean(record: Record) -> Record:
     )
 
 
+class _Row(NamedTuple):
+    tenant: str
+    endpoint: str
+    kind: str
+    id: str
+    external_id: str | None
+    fields: Fields
+    version: datetime | None
+    seen_at: datetime
+    cause: str
+    exists: bool
+    times: Mapping[str, int | None] | None
+
+
 def _stored(*more: str) -> Bulk:
     """Keeps views, with these columns besides what every observation moves."""
 
@@ -248,7 +262,7 @@ def _stored(*more: str) -> Bulk:
             index_elements=["tenant", "endpoint", "kind", "id"], set_={name: new.excluded[name] for name in updated}
         )
 
-    return Bulk(build, [column.name for column in _view.c])
+    return Bulk(build, _Row._fields)
 
 
 _MOVED, _RENEWED = _stored("cause", "seen_at", "times"), _stored()
@@ -264,25 +278,24 @@ def _store(
     now: datetime,
 ) -> None:
     """Writes the views; one that only became newer keeps the cause of its last real change."""
+    where = (tenant, endpoint, kind.value)
     for moved in (True, False):
         rows = [
-            {
-                "tenant": tenant,
-                "endpoint": endpoint,
-                "kind": kind.value,
-                "id": view.id,
-                "external_id": view.external_id,
-                "fields": dict(view.fields),
-                "version": view.version,
-                "seen_at": now,
-                "cause": causes.get(view.id, ""),
-                "exists": view.exists,
-                "times": _stored_times(view.times),
-            }
+            _Row(
+                *where,
+                view.id,
+                view.external_id,
+                dict(view.fields),
+                view.version,
+                now,
+                causes.get(view.id, ""),
+                view.exists,
+                _stored_times(view.times),
+            )
             for view in sorted(changed, key=lambda view: view.id)
             if (view.id in causes) is moved
         ]
-        (_MOVED if moved else _RENEWED).run(connection, rows)
+        (_MOVED if moved else _RENEWED).run_ordered(connection, rows)
 
 
 _PAIRS = select(_pair.c.kirim_id, _pair.c.crm_id).where(
@@ -364,31 +377,42 @@ def _make_links(
     where |= {"to_base": {}, "to_noted": {}}
     _LINK.run(connection, [{**where, "of_id": id, "to_crm_id": crm_id} for id, crm_id in ordered if id in paired])
     new = [
-        _new_pair(tenant, endpoint, kind, id) | {"crm_id": crm_id, "looked_up": True}
-        for id, crm_id in ordered
-        if id not in paired
+        _NewPair(tenant, endpoint, kind.value, id, crm_id, looked_up=True) for id, crm_id in ordered if id not in paired
     ]
-    _PAIR.run(connection, new)
+    _PAIR.run_ordered(connection, new)
 
 
-def _new_pair(tenant: str, endpoint: str, kind: Kind, kirim_id: str) -> dict[str, Any]:
-    return {
-        "tenant": tenant,
-        "connection": endpoint,
-        "kind": kind.value,
-        "kirim_id": kirim_id,
-        "crm_id": None,
-        "looked_up": False,
-        "base": {},
-        "noted": {},
-        "attempts": 0,
-        "failures": 0,
-        "parked": False,
-        "error": "",
-        "reason": "",
-        "trouble": None,
-        "recent": None,
-    }
+_EMPTY: Mapping[str, Any] = {}
+
+
+class _NewPair(NamedTuple):
+    tenant: str
+    connection: str
+    kind: str
+    kirim_id: str
+    crm_id: str | None = None
+    looked_up: bool = False
+    base: Mapping[str, Any] = _EMPTY
+    noted: Mapping[str, Any] = _EMPTY
+    attempts: int = 0
+    failures: int = 0
+    parked: bool = False
+    error: str = ""
+    reason: str = ""
+    trouble: Mapping[str, Any] | None = None
+    recent: Mapping[str, Any] | None = None
+
+
+class _NewDue(NamedTuple):
+    tenant: str
+    connection: str
+    kind: str
+    kirim_id: str
+    revision: int
+    first_at: datetime
+    not_before: datetime
+    cause: str
+    rank: int
 
 
 _HELD: Any = literal_column(str(int(HELD.timestamp()) * 1_000_000))
@@ -407,10 +431,10 @@ def _due_again(insert: Callable[[Any], Any]) -> Any:
     )
 
 
-_DUE = Bulk(_due_again, [column.name for column in _due.c])
+_DUE = Bulk(_due_again, _NewDue._fields)
 _PAIR = Bulk(
     lambda insert: insert(_pair).on_conflict_do_nothing(index_elements=["tenant", "connection", "kind", "kirim_id"]),
-    list(_new_pair("", "", Kind.CONTACT, "")),
+    _NewPair._fields,
 )
 _LINK = Bulk(
     lambda insert: (
@@ -444,25 +468,10 @@ def make_due(
     if not causes:
         return
     if create:
-        _PAIR.run(connection, [_new_pair(tenant, endpoint, kind, id) for id in sorted(causes)])
-    first = _first_revision(now)
-    _DUE.run(
-        connection,
-        [
-            {
-                "tenant": tenant,
-                "connection": endpoint,
-                "kind": kind.value,
-                "kirim_id": id,
-                "revision": first,
-                "first_at": now,
-                "not_before": now,
-                "cause": cause,
-                "rank": int(rank),
-            }
-            for id, cause in sorted(causes.items())
-        ],
-    )
+        _PAIR.run_ordered(connection, [_NewPair(tenant, endpoint, kind.value, id) for id in sorted(causes)])
+    where, when = (tenant, endpoint, kind.value), (_first_revision(now), now, now)
+    rows = [_NewDue(*where, id, *when, cause, int(rank)) for id, cause in sorted(causes.items())]
+    _DUE.run_ordered(connection, rows)
 
 
 def _first_revision(now: datetime) -> int:
