@@ -31,7 +31,7 @@ def fill(database: Database, count: int) -> None:
 def test_every_row_is_changed_and_no_other(database: Database, count: int) -> None:
     fill(database, 140)
     changes = [{"of_tenant": "acme", "of_id": f"{n}", "to_survivor": f"now {n}"} for n in range(count)]
-    database.write(lambda tx: CHANGE.run(tx, changes))
+    assert database.write(lambda tx: CHANGE.run(tx, changes)) == count
 
     expected = {f"{n}": f"now {n}" if n < count else "s" for n in range(140)}
     assert rows(database) == {**expected, "o": "s"}
@@ -41,7 +41,16 @@ def test_every_row_is_changed_and_no_other(database: Database, count: int) -> No
 def test_every_row_that_is_as_it_is_said_to_be_goes_and_no_other(database: Database, count: int) -> None:
     fill(database, 140)
     named = [{"of_tenant": "acme", "of_id": f"{n}", "of_survivor": "s" if n % 2 else "x"} for n in range(count)]
-    database.write(lambda tx: TAKE_AWAY.run(tx, named))
+    assert database.write(lambda tx: TAKE_AWAY.run(tx, named)) == count // 2
 
     left = {f"{n}" for n in range(140) if n >= count or n % 2 == 0}
     assert rows(database).keys() == {*left, "o"}
+
+
+@pytest.mark.parametrize("same", [(), ("survivor",), ("kind", "survivor"), ("tenant", "endpoint", "kind", "survivor")])
+def test_what_rows_share_is_in_each_of_them(database: Database, same: tuple[str, ...]) -> None:
+    columns = [column.name for column in _alias.c]
+    given = [tuple(name if name in same else f"{name} {n}" for name in columns) for n in range(107)]
+    database.write(lambda tx: ADD.run_ordered(tx, given))
+
+    assert set(database.read(lambda tx: [tuple(row) for row in tx.execute(select(_alias))])) == set(given)
