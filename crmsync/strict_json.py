@@ -37,8 +37,8 @@ def read(body: bytes) -> object:
 def check_depth(value: object) -> None:
     """Raises `BadPayload` for what is nested so deeply that walking through it is a risk."""
     level: list[Any] = [value]
-    for _ in range(DEEPEST + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
         if not level:
             return
     raise BadPayload("too_deep")

@@ -25,6 +25,7 @@ class Upsert(HubSpotBatches[Write, Written]):
         self.records = records
         self.refused: dict[str, dict[str, str]] = {}
         self.exists: dict[str, bool] = {}
+        self.texts: dict[str, Row] = {}
         self.key_is_there = False
 
     def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
@@ -56,11 +57,8 @@ class Upsert(HubSpotBatches[Write, Written]):
             self._look_up_nameless(entries)
         inputs = []
         for write in entries:
-            row = {
-                "id": write.id or write.external_id,
-                "objectWriteTraceId": write.external_id,
-                "properties": self._texts(write),
-            }
+            texts = self.texts[write.external_id] = self._texts(write)
+            row = {"id": write.id or write.external_id, "objectWriteTraceId": write.external_id, "properties": texts}
             inputs.append(row if known else {**row, "idProperty": self.key})
         operation = self.wire.objects.update if known else self.wire.objects.upsert
         body: Row = self.wire.call(operation, self.records.of.path, {"inputs": inputs}, writing=True).body
@@ -102,13 +100,14 @@ class Upsert(HubSpotBatches[Write, Written]):
         known: dict[str, Row] = {}
         for key, row in answered.items():
             new = row.get("new") is True
-            known[key] = {**(EMPTY if new else {}), **self._texts(entries[key]), **row["properties"]}
+            known[key] = {**(EMPTY if new else {}), **self.texts[key], **row["properties"]}
         doubtful = [key for key in answered if is_stand_in(known[key], self.key) is None]
         known.update(self._read_again({key: str(answered[key]["id"]) for key in doubtful}))
         outcomes = {}
         for key, row in answered.items():
             record = self.records.record(row, entries[key].id, known[key])
-            record = replace(record, external_id=record.external_id or key)
+            if record.external_id is None:
+                record = replace(record, external_id=key)
             outcomes[key] = Written(record, created=row.get("new") is True)
         return outcomes
 

@@ -369,7 +369,7 @@ def settle(
                 noted.pop(name, None)
             else:
                 noted[name] = Noted(step.why, step.kirim, step.crm)
-        elif step.raw.keys() & refused.get(step.to, {}).keys():
+        elif (blamed := refused.get(step.to)) and step.raw.keys() & blamed.keys():
             noted[name] = Noted(Why.REFUSED, step.kirim, step.crm)
         elif step.to in answers:
             held = _held(step, answers[step.to])

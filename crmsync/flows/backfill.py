@@ -29,9 +29,9 @@ from crmsync.store.records import KIRIM, Observation, Rank
 from crmsync.store.runs import Run, State, Step
 
 BACKFILL = "backfill"
-BACKLOG = 20
+BACKLOG = 10
 """Batches of a connection that may be due before the walk waits for them: what is live goes first, but not all at once
-is to be lost to a change of mind."""
+is to be lost to a change of mind. Where new records go by the job, as many may be due as one job takes."""
 LOOK_EVERY = 8
 """Pages after which it is looked whether they are crowded; none is read ahead that might have to wait for that."""
 PAUSE = 0.03
@@ -174,7 +174,8 @@ def _crowded(stride: Stride, run: Run) -> bool:
     """Whether more is due on a connection than it is worked off with in a while."""
     tenant = stride.tenant
     for name in concerned(tenant, run.options["source"]):
-        most = int(BACKLOG * tenant.connections[name].connector.batch_size)
+        connector = tenant.connections[name].connector
+        most = max(int(BACKLOG * connector.batch_size), connector.loads.stop - 1)
         due = stride.database.read(lambda tx, name=name, most=most: runs.waiting(tx, tenant.id, name, most))  # type: ignore[misc]
         if due >= most:
             return True

@@ -61,7 +61,7 @@ def became(work: Work, step: Step, respelled: Mapping[str, object]) -> tuple[str
         return {Why.EQUAL: "agreed", Why.DRIFT: "reported"}.get(step.why, "left"), ""
     outcome = work.outcomes.get(step.to)
     if isinstance(outcome, Written):
-        if refused := sorted(outcome.refused.keys() & step.raw.keys()):
+        if outcome.refused and (refused := sorted(outcome.refused.keys() & step.raw.keys())):
             return "refused", outcome.refused[refused[0]]
         if step.rule.name in respelled:
             return "written", "the platform keeps another value than it was sent"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from crmsync.connecting.pages import portions
@@ -49,7 +50,9 @@ def gather(around: Surroundings, due: Sequence[Taken]) -> list[Work]:
         if work.crm is None and not work.waits and known_in_kirim(work.pair) and work.pair.attempts <= ATTEMPTS
     ]
     asked = [
-        work for work in asked if not work.recall(Side.CRM, LOOKUP, digest_of_lookup(work.pair.kirim_id, work.crm_id))
+        work
+        for work in asked
+        if not work.recall(Side.CRM, LOOKUP, partial(digest_of_lookup, work.pair.kirim_id, work.crm_id))
     ]
     size = around.connection.connector.batch_size
     for kind in {work.pair.kind for work in asked}:

@@ -314,7 +314,7 @@ def _act(around: Surroundings, side: Side, works: Sequence[Work]) -> ConnectorEr
     what it was to get waits, and the CRM gets what is for it.
     """
     writing = [(work, write) for work in works if _workable(work) and (write := work.write(side)) is not None]
-    writing = [(work, write) for work, write in writing if not work.recall(side, side.value, digest(write))]
+    writing = [(work, write) for work, write in writing if not work.recall(side, side.value, partial(digest, write))]
     if side is Side.KIRIM and around.kirim_suspended is not None:
         for work, _ in writing:
             work.outcomes[side] = around.kirim_suspended

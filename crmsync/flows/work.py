@@ -156,9 +156,10 @@ class Work:
         """What became of a step, in one word; nothing where it is still to come."""
         return chronicle.became(self, step, {})[0]
 
-    def recall(self, side: Side, key: str, asked: str) -> bool:
-        """Takes an earlier refusal of the same request as the answer, if there was one."""
-        known = self.pair.trouble.remembers(key, asked)
+    def recall(self, side: Side, key: str, asked: Callable[[], str]) -> bool:
+        """Takes an earlier refusal of the same request, by its digest, as the answer, if there was one."""
+        refusals = self.pair.trouble.refusals
+        known = self.pair.trouble.remembers(key, asked()) if refusals else None
         if known is not None:
             self.outcomes[side] = Reject(known.answer, known.guilty, known.candidate)
             self.remembered.add(side)
