@@ -31,6 +31,7 @@ from crmsync.store.runs import Run, State, Step
 RECONCILE = "reconcile"
 SAMPLE = 5
 """Ids that are named of each finding."""
+FORGOTTEN_AT_ONCE = 5_000
 STALE = timedelta(hours=1)
 """After so long a pause what was seen is not worth comparing any more."""
 
@@ -68,7 +69,6 @@ def begin(tx: Connection, tenant: Tenant, options: Options, now: datetime, *, an
             return runs.find(tx, before.id) or before
         if not anew and not same and before.state is State.RUNNING:
             raise Reject(f"run {before.id} is under way with other options: let it finish, or begin --anew")
-        sightings.forget(tx, before)
         runs.give_up(tx, before.id, "another was begun in its place", now)
     place = {"phase": "walking", "at": 0, "cursor": None}
     return runs.begin(tx, tenant.id, RECONCILE, walked[0].endpoint, options.document(), place, now)
@@ -221,23 +221,19 @@ def _look(
 def _compare(stride: Stride, run: Run) -> Run:
     at, places = int(run.place["at"]), _places(stride.tenant)
     if at >= len(places):
-        return stride.save(run, lambda tx: _judge(tx, stride, run))
+        return stride.save(run, lambda tx: _judge(stride, run))
     findings, last = stride.database.read(lambda tx: _look(tx, stride.tenant, run, places[at]))
     counts = _tallied(run.counts, places[at], findings)
     return stride.save(run, lambda tx: Step(run.endpoint, _beyond(run, last), counts, stride.clock()))
 
 
-def _judge(tx: Connection, stride: Stride, run: Run) -> Step:
+def _judge(stride: Stride, run: Run) -> Step:
     """Everything was compared: whether there is something to be healed, and whether that is not too much."""
     options, drift = Options.of(run.options), int(run.counts.get("drift", 0))
     if options.heal and drift and options.threshold is not None and drift > options.threshold:
-        sightings.forget(tx, run)
         error = f"{drift} records differ, more than the {options.threshold} that are healed without asking"
-        return Step(run.endpoint, run.place, run.counts, stride.clock(), State.DONE, error)
-    if options.heal and drift:
-        return _enter(stride, "refreshing", run.counts)
-    sightings.forget(tx, run)
-    return Step(run.endpoint, run.place, run.counts, stride.clock(), State.DONE)
+        return _enter(stride, "forgetting", run.counts, error)
+    return _enter(stride, "refreshing" if options.heal and drift else "forgetting", run.counts)
 
 
 def _refresh(stride: Stride, run: Run) -> Run:
@@ -294,21 +290,27 @@ def _check(stride: Stride, run: Run) -> Run:
     """What is still not as it should be, now that everything was done that could be."""
     at, places = int(run.place["at"]), _places(stride.tenant)
     if at >= len(places):
-        return stride.save(run, lambda tx: _checked(tx, stride, run))
+        return stride.save(run, lambda tx: _enter(stride, "forgetting", run.counts))
     findings, last = stride.database.read(lambda tx: _look(tx, stride.tenant, run, places[at], seen=False))
     counts = counted(run.counts, remaining=sum(1 for finding in findings if finding.drifted))
     return stride.save(run, lambda tx: Step(run.endpoint, _beyond(run, last), counts, stride.clock()))
 
 
-def _checked(tx: Connection, stride: Stride, run: Run) -> Step:
-    sightings.forget(tx, run)
-    return Step(run.endpoint, run.place, run.counts, stride.clock(), State.DONE)
+def _forget(stride: Stride, run: Run) -> Run:
+    """What was seen goes bit by bit: a run of many records is not to keep everybody else waiting at its end."""
+
+    def store(tx: Connection) -> Step:
+        left = sightings.forget(tx, run, FORGOTTEN_AT_ONCE)
+        state, error = (State.RUNNING, "") if left else (State.DONE, str(run.place["error"]))
+        return Step(run.endpoint, run.place, run.counts, stride.clock(), state, error)
+
+    return stride.save(run, store)
 
 
-def _enter(stride: Stride, phase: str, counts: Mapping[str, Any]) -> Step:
+def _enter(stride: Stride, phase: str, counts: Mapping[str, Any], error: str = "") -> Step:
     ends = _ends(stride.tenant)
     endpoint = ends[0].endpoint if ends else KIRIM
-    return Step(endpoint, {"phase": phase, "at": 0, "cursor": None}, counts, stride.clock())
+    return Step(endpoint, {"phase": phase, "at": 0, "cursor": None, "error": error}, counts, stride.clock())
 
 
 def _beyond(run: Run, last: str | None) -> Mapping[str, Any]:
@@ -352,4 +354,5 @@ PHASES: Mapping[str, Callable[[Stride, Run], Run]] = {
     "healing": _heal,
     "settling": _settle,
     "checking": _check,
+    "forgetting": _forget,
 }

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, tuple_
 
 from crmsync.model import Kind, Record
 from crmsync.store import tables
@@ -133,9 +133,12 @@ def pairs_after(connection: Connection, run: Run, name: str, kind: Kind, after: 
     ).all()
 
 
-def forget(connection: Connection, run: Run) -> None:
-    """What a run saw is not needed any more."""
-    connection.execute(delete(_sighting).where(_sighting.c.tenant == run.tenant, _sighting.c.run == run.id))
+def forget(connection: Connection, run: Run, most: int) -> int:
+    """Some of what a run saw, or one before it that was given up, is not needed any more; says how many went."""
+    old = and_(_sighting.c.tenant == run.tenant, _sighting.c.run <= run.id)
+    key = (_sighting.c.run, _sighting.c.endpoint, _sighting.c.kind, _sighting.c.id)
+    some = select(*key).where(old).limit(most)
+    return connection.execute(delete(_sighting).where(old, tuple_(*key).in_(some))).rowcount
 
 
 def purge(connection: Connection) -> int:

@@ -165,6 +165,18 @@ def test_live_changes_go_before_what_a_walk_found(home: Household) -> None:
     assert any(write.external_id == live for write in home.crm.calls[0])
 
 
+def test_where_records_go_by_the_job_a_walk_waits_no_earlier_than_for_a_job(
+    home: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "BACKLOG", 0.1)
+    monkeypatch.setattr(backfill, "LOOK_EVERY", 1)  # pages of four
+    monkeypatch.setattr(home.tenant.connections["crm"].connector, "loads", range(5, 11))
+    begin(home)
+    home.walk(KIRIM, 50)
+
+    assert len(home.due()) == 12
+
+
 def test_a_walk_waits_for_those_who_write(home: Household, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfill, "BACKLOG", 0.5)  # batches of 20
     monkeypatch.setattr(backfill, "LOOK_EVERY", 4)  # pages of four

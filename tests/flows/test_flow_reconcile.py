@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from support.household import Household
 
 from crmsync.errors import Fenced, Reject
@@ -233,3 +235,30 @@ def test_one_that_was_stopped_long_ago_is_begun_anew(home: Household) -> None:
     home.clock.advance(timedelta(hours=2))
 
     assert begin(home).id != run.id
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_what_was_seen_is_forgotten_bit_by_bit(
+    home: Household, monkeypatch: pytest.MonkeyPatch, given_up: bool
+) -> None:
+    monkeypatch.setattr(reconcile, "FORGOTTEN_AT_ONCE", 5)
+    if given_up:
+        before = begin(home)
+        home.walk(before.endpoint, 3)
+        assert sightings(home)
+        assert home.database.write(lambda tx: runs.stop(tx, before.id, home.clock()))
+        home.clock.advance(2 * reconcile.STALE)
+    run = begin(home)
+    kept = []
+    while state(home, run).state is State.RUNNING:
+        home.walk(state(home, run).endpoint, 1)
+        kept.append(sightings(home))
+
+    bits = [before - after for before, after in pairwise(kept) if after < before]
+    assert sum(bits) == max(kept) >= 2 * PEOPLE
+    assert set(bits[:-1]) == {5}
+    assert bits[-1] <= 5
+
+
+def sightings(home: Household) -> int:
+    return home.database.read(lambda tx: tx.execute(text("SELECT count(*) FROM sighting")).scalar_one())
