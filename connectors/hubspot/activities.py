@@ -23,7 +23,7 @@ from connectors.hubspot.wire import Wire
 from crmsync.connecting.pages import portions
 from crmsync.connecting.texts import as_html, fitting, sendable
 from crmsync.connector import LogOutcome, unsent
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend
+from crmsync.errors import ConnectorError, Retry, Suspend
 from crmsync.model import Activity, ActivityKind, Logged
 
 KEY = OwnProperty("kirim_key", "Kirim key", "telling entries apart")
@@ -86,7 +86,6 @@ class Log(HubSpotBatches[Activity, Logged]):
         self.kind = kind
         self.of = OBJECTS[kind]
         self.moved: set[str] = set()
-        self.own_are_there = False
 
     def send(self, entries: Sequence[Activity]) -> Mapping[str, LogOutcome]:
         """What is there already is changed, the rest is made."""
@@ -167,18 +166,8 @@ class Log(HubSpotBatches[Activity, Logged]):
         after = replace(entry, contact=contact or entry.contact, conversation=known.get(entry.conversation or ""))
         return [after] if contact and after != entry else None
 
-    def suspected(self, refusal: Refusal) -> ConnectorError | None:
-        """An unexplained refusal may mean that somebody deleted the properties that are ours."""
-        if not refusal.unexplained or self.own_are_there:
-            return None
-        try:
-            self.timelines.require(self.kind, anew=True)
-        except (Suspend, Retry) as error:
-            return self.stop(error)
-        except Reject:
-            pass  # refused as well: no evidence of anything
-        self.own_are_there = True
-        return None
+    def require(self) -> None:
+        self.timelines.require(self.kind, anew=True)
 
     def again(self, entry: Activity) -> LogOutcome:
         """It is looked for before it is sent once more."""

@@ -54,10 +54,6 @@ class HubSpotBatches(Batches[Entry, Done]):
         """What may be sent instead of rows that were refused together; None where nothing can be changed."""
 
     @abstractmethod
-    def suspected(self, refusal: Refusal) -> ConnectorError | None:
-        """The trouble of the account that may be behind a refusal."""
-
-    @abstractmethod
     def again(self, entry: Entry) -> Done | ConnectorError:
         """The outcome of a row of which an answer said nothing, so that it may be held or not."""
 
@@ -70,7 +66,7 @@ class HubSpotBatches(Batches[Entry, Done]):
         except Refusal as refusal:
             amended = self.amended(entries, refusal)
             if amended is None:
-                if trouble := self.suspected(refusal):
+                if refusal.unexplained and (trouble := self.suspected()):
                     return [trouble] * len(entries)
                 raise
             found: dict[str, Done | ConnectorError] = {self.name(entry): refusal for entry in entries}
@@ -110,7 +106,7 @@ class HubSpotBatches(Batches[Entry, Done]):
                 amended.extend(self.amended([entry], error) or ())
             except (Suspend, Retry) as trouble:  # of this row alone: what became of the others is known
                 return self.stop(trouble)
-            return self.suspected(error) or error
+            return (self.suspected() if error.unexplained else None) or error
         return self.stop(error) if isinstance(error, Suspend) else error
 
     def _rest(

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-
-import orjson
 
 from connectors.hubspot.values import Row
 from crmsync.connecting.feed import Horizon
 from crmsync.connecting.values import EPOCH, milliseconds, moment_of
-from crmsync.errors import Reject, Retry
+from crmsync.errors import Retry
 
 RECORD_ID = "hs_object_id"
 
@@ -39,21 +37,10 @@ class Place(Horizon):
         floor = 0 if at is None else max(milliseconds(at), 0)
         return cls(floor=floor, settled=floor)
 
-    @classmethod
-    def read(cls, cursor: str) -> Place:
-        """The place that `str` wrote down."""
-        try:
-            place = cls(**orjson.loads(cursor))
-            times = (place.floor, place.top, place.top_seen, place.settled)
-            sound = all(type(time) is int for time in times) and re.fullmatch(r"[0-9]*", place.tied)
-        except (TypeError, ValueError):
-            sound = None
-        if not sound:
-            raise Reject("the cursor is not one of HubSpot's feed of changes")
-        return place
-
-    def __str__(self) -> str:
-        return orjson.dumps(asdict(self)).decode()
+    def is_sound(self) -> bool:
+        """See the base."""
+        times = (self.floor, self.top, self.top_seen, self.settled)
+        return all(type(time) is int for time in times) and re.fullmatch(r"[0-9]*", self.tied) is not None
 
     def order(self, modified: str) -> str:
         """The property by which the next page is sorted. `modified` is the one with the time of the last change."""

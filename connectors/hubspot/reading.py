@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,8 +20,8 @@ from connectors.hubspot.settings import HubSpotSettings
 from connectors.hubspot.stand_in import EMPTY, NAME, TELLING, without_stand_in
 from connectors.hubspot.values import Row, field_of, from_hubspot, next_page, rows
 from connectors.hubspot.wire import Answer, Wire
-from crmsync.connecting.pages import portions
-from crmsync.connecting.values import listed, moment_of
+from crmsync.connecting.pages import packed, portions
+from crmsync.connecting.values import alike, listed, moment_of
 from crmsync.connector import pick
 from crmsync.errors import Retry
 from crmsync.model import CONTACT_LINK, FieldInfo, FieldType, Kind, Page, Record, Ref
@@ -147,8 +147,10 @@ class Records:
 
     def find(self, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
         """As the connector's `find`."""
-        alike: dict[str, list[Record]] = {}
-        for part in _portions({_folded(value) for value in values} - {""}):
+        return alike(values, self._found(field, sorted({value.strip().lower() for value in values} - {""})))
+
+    def _found(self, field: str, values: Sequence[str]) -> Iterator[tuple[object, Record]]:
+        for part in packed(values, SEARCH_VALUES, SEARCH_VALUES_SIZE, lambda value: len(json.dumps(value)) + 2):
             filters = [{"propertyName": field, "operator": "IN", "values": part}]  # wants lower case
             after: str | None = ""
             count = 0
@@ -156,8 +158,7 @@ class Records:
                 found, after, _ = self._search(filters, RECORD_ID, after, field)
                 count += len(found)
                 for row, record in zip(found, self._linked(list(map(self.record, found))), strict=True):
-                    alike.setdefault(_folded(row["properties"].get(field)), []).append(record)
-        return {value: alike.get(_folded(value), []) for value in values}
+                    yield row["properties"].get(field), record
 
     def changed(self, cursor: str | None, since: datetime | None = None) -> Page:
         """As the connector's `changed`."""
@@ -253,20 +254,3 @@ def _with_choices(info: FieldInfo, names: Mapping[str, str]) -> FieldInfo:
     """A field with the ids it takes; people know them by name."""
     told = ", ".join(f"{id} = {name}" for id, name in names.items())
     return replace(info, type=FieldType.CHOICE, options=tuple(names), label=f"{info.label} ({told})")
-
-
-def _folded(value: object) -> str:
-    """What a search takes for equal."""
-    return str(value or "").strip().lower()
-
-
-def _portions(values: Iterable[str]) -> Iterable[list[str]]:
-    """Values in portions that a search has room for."""
-    portion: list[str] = []
-    for value in sorted(values):
-        if portion and (len(portion) == SEARCH_VALUES or len(json.dumps([*portion, value])) > SEARCH_VALUES_SIZE):
-            yield portion
-            portion = []
-        portion.append(value)
-    if portion:
-        yield portion

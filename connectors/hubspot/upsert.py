@@ -13,7 +13,7 @@ from connectors.hubspot.stand_in import EMPTY, NAME, is_nameless, is_stand_in, s
 from connectors.hubspot.values import Row, to_hubspot
 from crmsync.connecting.values import members_of
 from crmsync.connector import Outcome
-from crmsync.errors import ConnectorError, Reject, Retry, Suspend
+from crmsync.errors import ConnectorError, Retry, Suspend
 from crmsync.model import CONTACT_LINK, Ref, Value, Write, Written
 
 
@@ -26,7 +26,6 @@ class Upsert(HubSpotBatches[Write, Written]):
         self.refused: dict[str, dict[str, str]] = {}
         self.exists: dict[str, bool] = {}
         self.texts: dict[str, Row] = {}
-        self.key_is_there = False
 
     def send(self, writes: Sequence[Write]) -> Sequence[Outcome]:
         """Rows whose record is known go by its id, the others by the external id."""
@@ -77,19 +76,8 @@ class Upsert(HubSpotBatches[Write, Written]):
         slimmer = [self._drop(write, refusal.reasons, guilty) for write in entries]
         return [slim for slim, write in zip(slimmer, entries, strict=True) if slim.fields or slim is write]
 
-    def suspected(self, refusal: Refusal) -> ConnectorError | None:
-        """An unexplained refusal may mean that somebody deleted the key property, which is no row's fault."""
-        if not refusal.unexplained or self.key_is_there:
-            return None
-        if self.sending.failure is None:
-            try:
-                self.records.schema.require(anew=True)
-            except (Suspend, Retry) as error:
-                return self.stop(error)
-            except Reject:
-                pass  # refused as well: no evidence of anything
-            self.key_is_there = True
-        return self.sending.failure
+    def require(self) -> None:
+        self.records.schema.require(anew=True)
 
     def again(self, entry: Write) -> Outcome:
         """It is sent once more: by its key, so that it does no harm."""

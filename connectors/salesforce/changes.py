@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import orjson
-
 from connectors.salesforce.values import Row, quoted, stamp
+from crmsync.connecting import feed
 from crmsync.connecting.values import moment_of
-from crmsync.errors import Reject, Retry
+from crmsync.errors import Retry
 
 MODIFIED = "SystemModstamp"
 ORDER = f"{MODIFIED}, Id"
@@ -25,7 +24,7 @@ EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(feed.Place):
     """Times are Salesforce's, in whole seconds, written as in a query; "" is before all times.
 
     `floor`: everything before it was handed out. `at` and `id` name the last row of a walk that goes on. `top` is the
@@ -44,21 +43,11 @@ class Place:
         """The oldest record, or the first change at or after an instant."""
         return cls(floor="" if since is None else stamp(since))
 
-    @classmethod
-    def read(cls, cursor: str) -> Place:
-        """The place that `str` wrote down."""
-        try:
-            place = cls(**orjson.loads(cursor))
-            times = (place.floor, place.at, place.top, place.covered, place.asked)
-            sound = all(time == "" or moment_of(time) for time in times) and re.fullmatch(r"[A-Za-z0-9]*", place.id)
-        except (TypeError, ValueError):
-            sound = None
-        if not sound:
-            raise Reject("the cursor is not one of Salesforce's feed of changes")
-        return place
-
-    def __str__(self) -> str:
-        return orjson.dumps(asdict(self)).decode()
+    def is_sound(self) -> bool:
+        """See the base."""
+        times = (self.floor, self.at, self.top, self.covered, self.asked)
+        sound = all(time == "" or moment_of(time) for time in times)
+        return sound and re.fullmatch(r"[A-Za-z0-9]*", self.id) is not None
 
     def is_due(self, now: datetime) -> bool:
         """Whether a walk begins, and what is covered should be asked before it."""

@@ -39,7 +39,6 @@ class Collections(Batches[Entry, Done]):
         self.refused: dict[str, dict[str, str]] = {}
         self.moved: dict[str, str] = {}
         self._looked_after: set[str] = set()
-        self._own_is_there = False
 
     # -- what the rows are
 
@@ -62,6 +61,10 @@ class Collections(Batches[Entry, Done]):
     @abstractmethod
     def accepted(self, entry: Entry, id: str, *, created: bool) -> Done:
         """The outcome of a row that was written."""
+
+    def require(self) -> None:
+        self.schema.read()
+        self.schema.known()
 
     # -- their way
 
@@ -108,23 +111,14 @@ class Collections(Batches[Entry, Done]):
         """A column that does not exist refuses every row: they go without it, if it is not ours."""
         guilty = set(refusal.fields) - {self.key} if refusal.code == COLUMN else set()
         if not any(guilty & row.keys() for row in rows):
-            self._suspect_our_field()
+            if trouble := self.suspected():
+                return [trouble] * len(entries)
             raise refusal.plain() from None
         for entry in entries:
             self.refused.setdefault(self.name(entry), {}).update(dict.fromkeys(guilty, refusal.code))
         left = [entry for entry in entries if self.is_worth_sending(entry)]
         settled = self.settled(left)
         return [settled.get(self.name(entry), Reject(str(refusal), refusal.fields)) for entry in entries]
-
-    def _suspect_our_field(self) -> None:
-        """Raises `Suspend` where our own field is gone, which is no row's fault. It is looked for once."""
-        if not self._own_is_there:
-            self._own_is_there = True
-            try:
-                self.schema.read()
-            except Reject:
-                return  # refused as well: no evidence of anything
-            self.schema.known()
 
     def is_worth_sending(self, entry: Entry) -> bool:
         """Whether anything is left of a row of which something was refused."""

@@ -5,7 +5,7 @@ A row is what a query answers, a record what the rest of crmsync understands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,9 +17,10 @@ from connectors.salesforce.settings import SalesforceSettings
 from connectors.salesforce.stand_in import NAME, PHONES, is_stand_in
 from connectors.salesforce.values import ID, Row, among, from_salesforce, quoted, rows, soql
 from connectors.salesforce.wire import Wire
-from crmsync.connecting.values import moment_of
+from crmsync.connecting.pages import every, packed
+from crmsync.connecting.values import alike, moment_of
 from crmsync.connector import Surroundings
-from crmsync.errors import Reject, Retry
+from crmsync.errors import Reject
 from crmsync.model import CONTACT_LINK, FieldInfo, FieldType, Kind, Page, Record, Ref
 
 BATCH = 200
@@ -112,10 +113,8 @@ class Records:
 
     def find(self, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
         """As the connector's `find`."""
-        alike: dict[str, list[Record]] = {}
-        for row in self._rows_among(field, sorted({value.strip() for value in values} - {""}), more=(field,)):
-            alike.setdefault(_folded(row.get(field)), []).append(self.record(row))
-        return {value: alike.get(_folded(value), []) for value in values}
+        rows = self._rows_among(field, sorted({value.strip() for value in values} - {""}), more=(field,))
+        return alike(values, ((row.get(field), self.record(row)) for row in rows))
 
     def _among(self, field: str, values: Sequence[str]) -> Sequence[Record]:
         return [self.record(row) for row in self._rows_among(field, values)]
@@ -125,8 +124,8 @@ class Records:
     ) -> Sequence[Row]:
         """The rows whose field has one of these values."""
         found: list[Row] = []
-        for part in _fitting(values):
-            found += pages(self.select(among(field, part), deleted=deleted, more=more), self.wire.more)
+        for part in packed(values, BATCH, LONGEST_VALUES, _room):
+            found += pages(self.wire, self.select(among(field, part), deleted=deleted, more=more))
         return found
 
     # By time
@@ -230,32 +229,16 @@ def own_of(kind: Kind, settings: SalesforceSettings) -> tuple[str, OwnField]:
     return "Case", OwnField(settings.conversation_external_id, "the Kirim id")
 
 
-def pages(first: Any, following: Callable[[object], Any]) -> Iterable[Row]:
+def pages(wire: Wire, first: Any) -> Iterable[Row]:
     """The rows of every page of a query."""
-    body = first
-    for _ in range(100_000):
-        yield from rows(body)
-        if body.get("done") is not False:
-            return
-        body = following(body.get("nextRecordsUrl"))
-    raise Retry("Salesforce gave a bad response: a query without an end")
+
+    def ask(cursor: str | None) -> tuple[Sequence[Row], str | None]:
+        body = first if cursor is None else wire.more(cursor)
+        return rows(body), str(body.get("nextRecordsUrl")) if body.get("done") is False else None
+
+    return every(ask)
 
 
-def _folded(value: object) -> str:
-    """What a query takes for equal."""
-    return str(value or "").strip().casefold()
-
-
-def _fitting(values: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Values in portions that an address has room for."""
-    portion: list[str] = []
-    size = 0
-    for value in values:
-        room = 9 + sum(1 if character.isalnum() and character.isascii() else 12 for character in value)
-        if portion and (len(portion) == BATCH or size + room > LONGEST_VALUES):
-            yield portion
-            portion, size = [], 0
-        portion.append(value)
-        size += room
-    if portion:
-        yield portion
+def _room(value: str) -> int:
+    """What a value takes of an address, at most."""
+    return 9 + sum(1 if character.isalnum() and character.isascii() else 12 for character in value)

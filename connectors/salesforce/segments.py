@@ -35,7 +35,7 @@ def _campaigns(wire: Wire) -> Iterator[Segment]:
         if refusal.code == "INVALID_TYPE":  # the org has no campaigns, or does not show them to us
             return
         raise refusal.plain() from None
-    for row in pages(first, wire.more):
+    for row in pages(wire, first):
         size = row.get("NumberOfContacts")
         yield Segment(str(row["Id"]), str(row.get("Name") or ""), size=size if type(size) is int else None)
 
@@ -102,7 +102,7 @@ def people(wire: Wire) -> Sequence[Person]:
     """Everybody that a record can belong to; those who left are inactive."""
     columns = ["Id", "Email", "Name", "IsActive"]
     query = soql(columns, "User", "UserType = 'Standard'", order="Id")
-    return [_person(row) for row in pages(wire.call("query", params={"q": query}), wire.more)]
+    return [_person(row) for row in pages(wire, wire.call("query", params={"q": query}))]
 
 
 def _person(row: Row) -> Person:

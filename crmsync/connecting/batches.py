@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from crmsync.connector import Sending
-from crmsync.errors import ConnectorError, Retry, Suspend
+from crmsync.errors import ConnectorError, Reject, Retry, Suspend
 
 Entry = TypeVar("Entry")
 Done = TypeVar("Done")
@@ -22,6 +22,7 @@ class Batches(ABC, Generic[Entry, Done]):
 
     def __init__(self) -> None:
         self.sending = Sending[Entry, Done]()
+        self._required = False
 
     @abstractmethod
     def name(self, entry: Entry) -> str:
@@ -31,6 +32,10 @@ class Batches(ABC, Generic[Entry, Done]):
     def attempt(self, entries: Sequence[Entry]) -> Sequence[Done | ConnectorError]:
         """Sends rows together; one outcome for each. Raises `Reject` when they are refused together, and trouble that
         is not theirs."""
+
+    @abstractmethod
+    def require(self) -> None:
+        """Looks whether the fields are there that crmsync needs; raises `Suspend` where one is missing."""
 
     def outcomes(self, groups: Iterable[Sequence[Entry]]) -> Mapping[str, Done | ConnectorError]:
         """The outcome of each row, by name. Raises the failure if nothing can have been written before it."""
@@ -44,6 +49,20 @@ class Batches(ABC, Generic[Entry, Done]):
         """The outcomes of rows that go to the same place."""
         outcomes = self.sending.outcomes(entries, self.attempt)
         return {self.name(entry): outcome for entry, outcome in zip(entries, outcomes, strict=True)}
+
+    def suspected(self) -> ConnectorError | None:
+        """The trouble of the account that may be behind a refusal which names no field: somebody deleted a field of
+        ours, which is no row's fault. It is looked for once."""
+        if self._required:
+            return None
+        self._required = True
+        try:
+            self.require()
+        except (Suspend, Retry) as error:
+            return self.stop(error)
+        except Reject:
+            pass  # refused as well: no evidence of anything
+        return None
 
     def stop(self, failure: Suspend | Retry) -> ConnectorError:
         """Nothing more is sent. Returns the first failure."""

@@ -1,14 +1,43 @@
-"""How far a feed of changes that shows rows late has to go back, for platforms that are asked by time of change."""
+"""Places in a feed of changes, and how far one that shows rows late has to go back where it is asked by time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
 from typing import Self
+
+import orjson
+
+from crmsync.errors import Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Place(ABC):
+    """A place in a feed that can be kept as a cursor. Its fields are texts and numbers."""
+
+    @abstractmethod
+    def is_sound(self) -> bool:
+        """Whether the fields can be those of such a place. May raise `TypeError` or `ValueError` where not."""
+
+    @classmethod
+    def read(cls, cursor: str) -> Self:
+        """The place that `str` wrote down."""
+        try:
+            place = cls(**orjson.loads(cursor))
+            sound = place.is_sound()
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise Reject("the cursor is not one of this feed of changes")
+        return place
+
+    def __str__(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Horizon:
-    """What a walk through such a feed has to remember until the next one. Base of a cursor.
+class Horizon(Place):
+    """What a walk through a feed that shows rows late has to remember until the next one.
 
     Times are the platform's, as numbers that grow (milliseconds, say). `top`: the latest change seen, and `top_seen`
     when the end of a walk first showed it. `settled`: everything older has been handed out, late rows included.
@@ -17,6 +46,10 @@ class Horizon:
     top: int = 0
     top_seen: int = 0
     settled: int = 0
+
+    def is_sound(self) -> bool:
+        """See `Place`."""
+        return all(type(time) is int for time in (self.top, self.top_seen, self.settled))
 
     def with_top(self, top: int) -> Self:
         """After a page whose latest change this is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from crmsync.errors import Retry
@@ -25,6 +25,21 @@ def every(ask: Callable[[str | None], tuple[Sequence[T], str | None]]) -> Iterat
         if cursor in used:
             raise Retry("the platform's pages turn in circles")
         used.add(cursor)
+
+
+def packed(values: Iterable[str], most: int, room: int, size: Callable[[str], int]) -> Iterator[Sequence[str]]:
+    """Values in parts of at most so many, and of no more than there is room for: one that is too long goes alone."""
+    part: list[str] = []
+    taken = 0
+    for value in values:
+        wants = size(value)
+        if part and (len(part) == most or taken + wants > room):
+            yield part
+            part, taken = [], 0
+        part.append(value)
+        taken += wants
+    if part:
+        yield part
 
 
 def portions(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from crmsync.model import Value
+from crmsync.model import Record, Value
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -20,6 +20,20 @@ def listed(value: object) -> Sequence[Any]:
 def shaped(pattern: re.Pattern[str], value: object) -> str:
     """The value if it looks like what it should be, else "": error bodies repeat what was sent."""
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""
+
+
+def alike(values: Iterable[str], found: Iterable[tuple[object, Record]]) -> Mapping[str, Sequence[Record]]:
+    """What was found for each value, as `Connector.find` tells it, on a platform to which case and the space around a
+    text are nothing. `found` has what each record holds in the field that was searched."""
+    by_value: dict[str, list[Record]] = {}
+    for held, record in found:
+        by_value.setdefault(folded(held), []).append(record)
+    return {value: by_value.get(folded(value), []) for value in values}
+
+
+def folded(value: object) -> str:
+    """What such a platform takes for equal."""
+    return str(value or "").strip().casefold()
 
 
 def members_of(value: Value) -> tuple[str, ...]:

@@ -7,19 +7,23 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from crmsync.connecting.feed import Horizon
-from crmsync.connecting.pages import every, portions
+from crmsync.connecting.pages import every, packed, portions
 from crmsync.connecting.signatures import check_age, label, matching
 from crmsync.connecting.texts import as_html, fitting, sendable
 from crmsync.connecting.tokens import Lease, Renewed, lease_of
-from crmsync.connecting.values import listed, members_of, moment_of, shaped
+from crmsync.connecting.values import alike, listed, members_of, moment_of, shaped
 from crmsync.connector import settled
 from crmsync.errors import BadSignature, ConnectorError, Doubt, Reject, Retry, Suspend, Throttled
 from crmsync.http import Http, Unlimited
+from crmsync.model import Kind, Record
 from crmsync.testing.clock import ManualClock
 from crmsync.testing.http_fake import HttpFake, Reply
 from crmsync.testing.loopback import LOOPBACK
@@ -155,6 +159,33 @@ def test_a_feed_goes_back_until_what_was_seen_last_has_settled() -> None:
 
     assert [each.begin(300) for each in (seen, soon, later)] == [700, 700, 1_001]
     assert (newer.top_seen, newer.at_end(now=1_500, overlap=300).begin(300)) == (0, 1_100)
+
+
+@given(st.lists(st.text("ab", max_size=9)), st.integers(1, 4), st.integers(0, 12))
+def test_packed_parts_have_everything_in_order_and_no_room_for_more(values: list[str], most: int, room: int) -> None:
+    parts = list(packed(values, most, room, len))
+
+    assert [value for part in parts for value in part] == values
+    assert all(0 < len(part) <= most for part in parts)
+    assert all(sum(map(len, part)) <= room or len(part) == 1 for part in parts)
+    fuller = [(*part, following[0]) for part, following in pairwise(parts)]
+    assert all(len(part) > most or sum(map(len, part)) > room for part in fuller)
+
+
+def test_what_is_alike_but_for_case_and_space_is_found_for_each_value() -> None:
+    ann, also_ann, bob = (Record(Kind.CONTACT, id, {}) for id in "123")
+    found = alike(["Ann@x", "carl@x", " bob@X"], [("ann@x ", ann), ("ANN@X", also_ann), ("bob@x", bob), (None, bob)])
+
+    assert found == {"Ann@x": [ann, also_ann], "carl@x": [], " bob@X": [bob]}
+
+
+def test_a_place_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
+    place = Horizon(top=3, settled=2)
+    assert Horizon.read(str(place)) == place
+
+    for cursor in ("", "{", "[]", '{"top": "3"}', '{"tap": 3}', "3"):
+        with pytest.raises(Reject, match="cursor"):
+            Horizon.read(cursor)
 
 
 def test_portions_have_everything_in_order() -> None:
