@@ -152,7 +152,7 @@ class Query:
         self._compiled: dict[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
 
     def rows(self, connection: Connection, /, **parameters: Any) -> Sequence[Any]:
-        """Those that there are, in the statement's order."""
+        """Those that there are; in the statement's order where that has a limit."""
         name = connection.dialect.name
         made = self._compiled.get(name)
         if made is None:
