@@ -147,7 +147,8 @@ class Records:
 
     def find(self, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
         """As the connector's `find`."""
-        return alike(values, self._found(field, sorted({value.strip().lower() for value in values} - {""})))
+        asked = sorted({value.strip().lower() for value in values} - {""})
+        return alike(values, self._found(field, asked), str.lower)
 
     def _found(self, field: str, values: Sequence[str]) -> Iterator[tuple[object, Record]]:
         for part in packed(values, SEARCH_VALUES, SEARCH_VALUES_SIZE, lambda value: len(json.dumps(value)) + 2):

@@ -114,7 +114,7 @@ class Records:
     def find(self, field: str, values: Sequence[str]) -> Mapping[str, Sequence[Record]]:
         """As the connector's `find`."""
         rows = self._rows_among(field, sorted({value.strip() for value in values} - {""}), more=(field,))
-        return alike(values, ((row.get(field), self.record(row)) for row in rows))
+        return alike(values, ((row.get(field), self.record(row)) for row in rows), str.casefold)
 
     def _among(self, field: str, values: Sequence[str]) -> Sequence[Record]:
         return [self.record(row) for row in self._rows_among(field, values)]

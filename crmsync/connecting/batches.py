@@ -52,17 +52,16 @@ class Batches(ABC, Generic[Entry, Done]):
 
     def suspected(self) -> ConnectorError | None:
         """The trouble of the account that may be behind a refusal which names no field: somebody deleted a field of
-        ours, which is no row's fault. It is looked for once."""
-        if self._required:
-            return None
-        self._required = True
-        try:
-            self.require()
-        except (Suspend, Retry) as error:
-            return self.stop(error)
-        except Reject:
-            pass  # refused as well: no evidence of anything
-        return None
+        ours, which is no row's fault. It is looked for once, and is the answer for every such row."""
+        if not self._required and self.sending.failure is None:
+            self._required = True
+            try:
+                self.require()
+            except (Suspend, Retry) as error:
+                self.stop(error)
+            except Reject:
+                pass  # refused as well: no evidence of anything
+        return self.sending.failure
 
     def stop(self, failure: Suspend | Retry) -> ConnectorError:
         """Nothing more is sent. Returns the first failure."""

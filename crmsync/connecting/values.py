@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,18 +22,15 @@ def shaped(pattern: re.Pattern[str], value: object) -> str:
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""
 
 
-def alike(values: Iterable[str], found: Iterable[tuple[object, Record]]) -> Mapping[str, Sequence[Record]]:
-    """What was found for each value, as `Connector.find` tells it, on a platform to which case and the space around a
-    text are nothing. `found` has what each record holds in the field that was searched."""
+def alike(
+    values: Iterable[str], found: Iterable[tuple[object, Record]], fold: Callable[[str], str]
+) -> Mapping[str, Sequence[Record]]:
+    """What was found for each value, as `Connector.find` tells it, on a platform to which the space around a text is
+    nothing, nor is what `fold` takes away. `found` has what each record holds in the field that was searched."""
     by_value: dict[str, list[Record]] = {}
     for held, record in found:
-        by_value.setdefault(folded(held), []).append(record)
-    return {value: by_value.get(folded(value), []) for value in values}
-
-
-def folded(value: object) -> str:
-    """What such a platform takes for equal."""
-    return str(value or "").strip().casefold()
+        by_value.setdefault(fold(str(held or "").strip()), []).append(record)
+    return {value: by_value.get(fold(value.strip()), []) for value in values}
 
 
 def members_of(value: Value) -> tuple[str, ...]:

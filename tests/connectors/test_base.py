@@ -14,6 +14,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from crmsync.connecting.batches import Batches
 from crmsync.connecting.feed import Horizon
 from crmsync.connecting.pages import every, packed, portions
 from crmsync.connecting.signatures import check_age, label, matching
@@ -174,9 +175,41 @@ def test_packed_parts_have_everything_in_order_and_no_room_for_more(values: list
 
 def test_what_is_alike_but_for_case_and_space_is_found_for_each_value() -> None:
     ann, also_ann, bob = (Record(Kind.CONTACT, id, {}) for id in "123")
-    found = alike(["Ann@x", "carl@x", " bob@X"], [("ann@x ", ann), ("ANN@X", also_ann), ("bob@x", bob), (None, bob)])
+    held = [("ann@x ", ann), ("ANN@X", also_ann), ("bob@x", bob), (None, bob)]
+    found = alike(["Ann@x", "carl@x", " bob@X"], held, str.lower)
 
     assert found == {"Ann@x": [ann, also_ann], "carl@x": [], " bob@X": [bob]}
+
+
+class Refused(Batches[str, str]):
+    """Rows that one answer refuses, each without saying why."""
+
+    def __init__(self, *missing: ConnectorError) -> None:
+        super().__init__()
+        self.missing = list(missing)
+        self.looks = 0
+
+    def name(self, entry: str) -> str:
+        return entry
+
+    def attempt(self, entries: Sequence[str]) -> Sequence[str | ConnectorError]:
+        return [self.suspected() or Reject(entry) for entry in entries]
+
+    def require(self) -> None:
+        self.looks += 1
+        for error in self.missing:
+            raise error
+
+
+def test_a_missing_field_of_ours_is_the_trouble_of_every_row_that_is_refused_without_a_reason() -> None:
+    batches = Refused(missing := Suspend("no field"))
+    assert batches.settled(["a", "b", "c"]) == {"a": missing, "b": missing, "c": missing}
+    assert batches.looks == 1
+
+    for blameless in (Refused(), Refused(Reject("refused as well"))):
+        outcomes = blameless.settled(["a", "b"])
+        assert [str(outcome) for outcome in outcomes.values()] == ["a", "b"]
+        assert blameless.looks == 1
 
 
 def test_a_place_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
