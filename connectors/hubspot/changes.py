@@ -39,8 +39,8 @@ class Place(Horizon):
 
     def is_sound(self) -> bool:
         """See the base."""
-        times = (self.floor, self.top, self.top_seen, self.settled)
-        return all(type(time) is int for time in times) and re.fullmatch(r"[0-9]*", self.tied) is not None
+        own = type(self.floor) is int and re.fullmatch(r"[0-9]*", self.tied) is not None
+        return own and Horizon.is_sound(self)
 
     def order(self, modified: str) -> str:
         """The property by which the next page is sorted. `modified` is the one with the time of the last change."""

@@ -23,24 +23,23 @@ def told(around: Surroundings, work: Work, now: datetime) -> Sequence[Row]:
     steps = [_adoption(work)] if work.adopted and isinstance(work.outcomes.get(Side.CRM), Written) else []
     respelled = work.settled.respelled if work.settled else {}
     for step in work.decision.steps:
-        name, side = step.rule.name, step.about
+        name = step.rule.name
         outcome, note = became(work, step, respelled)
         if name in work.frozen and step.to is not None:
             note = f"{note}; {FROZEN}" if note else FROZEN
         if outcome:
-            old = step.kirim if side is Side.KIRIM else step.crm
-            changed_at = _changed_at(work, step, side)
-            steps.append((name, side, old, step.value, step.competing, step.why, outcome, note, changed_at))
+            changed_at = _changed_at(work, step)
+            steps.append((name, step.about, step.old, step.value, step.competing, step.why, outcome, note, changed_at))
     pair = work.pair
     where = (around.tenant.id, around.connection.name, pair.kind.value, pair.kirim_id, pair.cause)
     return [row(now, *where, steps)] if steps else []
 
 
-def _changed_at(work: Work, step: Step, about: Side) -> int | None:
+def _changed_at(work: Work, step: Step) -> int | None:
     """When the change was made that the step answers to: by its owner, or by the side that is put right."""
     if step.why in (Why.OPERATOR, Why.CREATED):
         return None
-    side = about if step.why in (Why.RESTORED, Why.DRIFT) else about.other
+    side = step.about if step.why in (Why.RESTORED, Why.DRIFT) else step.about.other
     view, lens = (work.pair.kirim, step.rule.left) if side is Side.KIRIM else (work.crm, step.rule.right)
     at = moment(view.times, lens.names) if view else None
     return None if at is None else microseconds(at)

@@ -32,6 +32,7 @@ RECONCILE = "reconcile"
 SAMPLE = 5
 """Ids that are named of each finding."""
 FORGOTTEN_AT_ONCE = 5_000
+"""Rows of what was seen that go in one step."""
 STALE = timedelta(hours=1)
 """After so long a pause what was seen is not worth comparing any more."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk, Query
+from crmsync.store.bulk import Bulk, Query, keyed
 from crmsync.store.columns import microseconds
 from crmsync.store.records import HELD, insert
 
@@ -64,11 +64,7 @@ def paused(connection: Connection, tenant: str, name: str) -> frozenset[str]:
     return frozenset(what for (what,) in _PAUSED.rows(connection, of_tenant=tenant, of_connection=name))
 
 
-_PAUSED = Query(
-    lambda dialect: select(_pause.c.what).where(
-        _pause.c.tenant == bindparam("of_tenant"), _pause.c.connection == bindparam("of_connection")
-    )
-)
+_PAUSED = Query(lambda dialect: select(_pause.c.what).where(keyed(_pause, "tenant", "connection")))
 
 
 def every(connection: Connection) -> list[tuple[Pause, int]]:
@@ -110,9 +106,7 @@ _USED = Query(
     lambda dialect: (
         select(_tally.c.what, func.sum(_tally.c.count).label("touched"))
         .where(
-            _tally.c.tenant == bindparam("of_tenant"),
-            _tally.c.connection == bindparam("of_connection"),
-            _tally.c.scope == bindparam("of_scope"),
+            keyed(_tally, "tenant", "connection", "scope"),
             or_(_tally.c.scope != "", _tally.c.slot > bindparam("since")),
         )
         .group_by(_tally.c.what)

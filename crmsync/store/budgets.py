@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, select, update
 
 from crmsync.core.budget import Allowance, Priority, full, refilled, taken
 from crmsync.model import Rate
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk, Query
+from crmsync.store.bulk import Bulk, Query, given, keyed
 from crmsync.store.records import insert
 
 _budget = tables.Budget.__table__  # type: ignore[attr-defined]
@@ -81,7 +81,6 @@ def _named(limit: Limit) -> dict[str, str]:
     return {"of_credential": limit.credential, "of_bucket": limit.bucket}
 
 
-_HERE = and_(_budget.c.credential == bindparam("of_credential"), _budget.c.bucket == bindparam("of_bucket"))
+_HERE = keyed(_budget, "credential", "bucket")
 _LOOK = Query(lambda dialect: select(_budget.c.state, _budget.c.documented).where(_HERE).with_for_update())
-_TO = ("state", "users", "documented")
-_KEEP = Bulk(lambda insert: update(_budget).where(_HERE).values({name: bindparam(f"to_{name}") for name in _TO}))
+_KEEP = Bulk(lambda insert: update(_budget).where(_HERE).values(given("state", "users", "documented")))

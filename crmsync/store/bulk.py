@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, any_, bindparam, func, select
+from sqlalchemy import Connection, Text, and_, any_, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 Convert = Callable[[Any], Any]
@@ -138,6 +138,16 @@ def _together(text: str, row: str, size: int) -> str:
     if head.startswith("DELETE") and re.fullmatch(r"(?:[\w.]+ = \?(?: AND )?)+", asked):
         return f"{head} WHERE {' OR '.join([f'({asked})'] * size)}"  # given a table SQLite would walk all of its own
     return ""
+
+
+def keyed(table: Any, *columns: str) -> Any:
+    """The rows in which these columns hold the parameters that are named after them: `of_tenant`, say."""
+    return and_(*(table.c[name] == bindparam(f"of_{name}") for name in columns))
+
+
+def given(*columns: str) -> dict[str, Any]:
+    """What an update gives these columns: the parameters that are named after them, such as `to_state`."""
+    return {name: bindparam(f"to_{name}") for name in columns}
 
 
 class Query:

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, update
 
 from crmsync.core.views import View
 from crmsync.model import Kind
 from crmsync.store import history, tables
-from crmsync.store.bulk import Bulk
+from crmsync.store.bulk import Bulk, given, keyed
 from crmsync.store.history import ECHOED, Entry
 
 _view = tables.View.__table__  # type: ignore[attr-defined]
 OWN = ("write:", "lookup:")
 """What causes begin with that are our own doing: the view of a record that we wrote has such a one."""
 _HEARD = Bulk(
-    lambda insert: (
-        update(_view)
-        .where(
-            _view.c.tenant == bindparam("of_tenant"),
-            _view.c.endpoint == bindparam("of_endpoint"),
-            _view.c.kind == bindparam("of_kind"),
-            _view.c.id == bindparam("of_id"),
-        )
-        .values(cause=bindparam("to_cause"))
-    )
+    lambda insert: update(_view).where(keyed(_view, "tenant", "endpoint", "kind", "id")).values(given("cause"))
 )
 
 

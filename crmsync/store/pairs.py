@@ -30,10 +30,10 @@ from crmsync.core.values import value
 from crmsync.core.views import View
 from crmsync.model import Fields, Kind, Value
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk, Lookup, Query, among, listed
+from crmsync.store.bulk import Bulk, Lookup, Query, among, given, keyed, listed
 from crmsync.store.columns import microseconds, moment
 from crmsync.store.conflicts import NO_RULINGS, Rulings, rulings
-from crmsync.store.records import HELD, KIRIM, Rank, chunks, fields_of, views
+from crmsync.store.records import HELD, KIRIM, PAIR, Rank, chunks, fields_of, views
 
 SUSPECTS = 16
 """Pairs that are taken for being worked on alone, in one turn."""
@@ -141,14 +141,16 @@ def claim(
     counted = [_claim(row) for row in calm.rows(connection, most=limit, **asked)]
     suspected = [_claim(row) for row in suspects.rows(connection, most=alone, **asked)] if alone else []
     where = _where(tenant, endpoint)
-    _COUNT.run(connection, [{**where, "of_kind": claim.kind, "of_id": claim.kirim_id} for claim in counted])
+    _COUNT.run(connection, [{**where, "of_kind": claim.kind, "of_kirim_id": claim.kirim_id} for claim in counted])
     return counted + suspected
 
 
 def _claim(row: Sequence[Any]) -> Claim:
     """A row as the driver gives it."""
-    documents = [text and orjson.loads(text) for text in row[9:13]]
-    return Claim._make((*row[:4], moment(row[4]), row[5], bool(row[6]), *row[7:9], *documents, row[13]))
+    kind, id, revision, cause, first_at, crm_id, looked_up, attempts, failures, *texts, reason = row
+    documents = [text and orjson.loads(text) for text in texts]
+    counts = (bool(looked_up), attempts, failures)
+    return Claim._make((kind, id, revision, cause, moment(first_at), crm_id, *counts, *documents, reason))
 
 
 def load(connection: Connection, tenant: str, endpoint: str, claims: Sequence[Claim]) -> list[Taken]:
@@ -206,7 +208,7 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
             {
                 **where,
                 "of_kind": pair.kind.value,
-                "of_id": pair.kirim_id,
+                "of_kirim_id": pair.kirim_id,
                 "to_synced_at": now,
                 "to_crm_id": pair.crm_id,
                 "to_looked_up": pair.looked_up,
@@ -232,10 +234,9 @@ def end(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ende
 def _hold(connection: Connection, tenant: str, endpoint: str, held: Sequence[Ended]) -> None:
     """Something of these is paused. One that was observed again meanwhile is looked at again."""
     where = _where(tenant, endpoint)
-    rows = [{**where, "of_kind": p.kind.value, "of_id": p.kirim_id, "at_revision": p.revision} for p in held]
+    rows = [{**where, "of_kind": p.kind.value, "of_kirim_id": p.kirim_id, "at_revision": p.revision} for p in held]
     if rows:
-        here = and_(_of(_due), _due.c.revision == bindparam("at_revision"))
-        connection.execute(update(_due).where(here).values(not_before=HELD), rows)
+        connection.execute(update(_due).where(_ITS_TURN).values(not_before=HELD), rows)
 
 
 def give_back(connection: Connection, tenant: str, endpoint: str, pairs: Sequence[Taken]) -> None:
@@ -331,7 +332,7 @@ def _one_pair(tenant: str, endpoint: str) -> Any:
 
 def _leave_due(connection: Connection, tenant: str, endpoint: str, ended: Sequence[Ended]) -> None:
     where = _where(tenant, endpoint)
-    rows = [{**where, "of_kind": p.kind.value, "of_id": p.kirim_id, "at_revision": p.revision} for p in ended]
+    rows = [{**where, "of_kind": p.kind.value, "of_kirim_id": p.kirim_id, "at_revision": p.revision} for p in ended]
     _LEAVE.run(connection, rows)
 
 
@@ -389,15 +390,6 @@ def _where(tenant: str, endpoint: str) -> dict[str, Any]:
     return {"of_tenant": tenant, "of_connection": endpoint}
 
 
-def _of(table: Any) -> Any:
-    return and_(
-        table.c.tenant == bindparam("of_tenant"),
-        table.c.connection == bindparam("of_connection"),
-        table.c.kind == bindparam("of_kind"),
-        table.c.kirim_id == bindparam("of_id"),
-    )
-
-
 _TO = (
     "crm_id",
     "looked_up",
@@ -412,9 +404,10 @@ _TO = (
     "recent",
     "synced_at",
 )
-_END = Bulk(lambda insert: update(_pair).where(_of(_pair)).values({name: bindparam(f"to_{name}") for name in _TO}))
-_COUNT = Bulk(lambda insert: update(_pair).where(_of(_pair)).values(attempts=_pair.c.attempts + literal_column("1")))
-_LEAVE = Bulk(lambda insert: delete(_due).where(_of(_due), _due.c.revision == bindparam("at_revision")))
+_THIS, _ITS_TURN = keyed(_pair, *PAIR), and_(keyed(_due, *PAIR), _due.c.revision == bindparam("at_revision"))
+_END = Bulk(lambda insert: update(_pair).where(_THIS).values(given(*_TO)))
+_COUNT = Bulk(lambda insert: update(_pair).where(_THIS).values(attempts=_pair.c.attempts + literal_column("1")))
+_LEAVE = Bulk(lambda insert: delete(_due).where(_ITS_TURN))
 
 
 def _with_views(connection: Connection, tenant: str, endpoint: str, kind: str, rows: Sequence[Any]) -> list[Taken]:

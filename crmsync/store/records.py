@@ -32,7 +32,7 @@ from crmsync.core.views import NO_TIMES, Source, Times, Verdict, View
 from crmsync.core.views import observe as judge
 from crmsync.model import Fields, Kind, Record
 from crmsync.store import aliases, echoes, losses, tables
-from crmsync.store.bulk import Bulk, Lookup
+from crmsync.store.bulk import Bulk, Lookup, given, keyed
 from crmsync.store.dialect import insert as insert
 
 KIRIM = "kirim"
@@ -375,7 +375,7 @@ def _make_links(
     ordered = sorted(links.items())
     where: dict[str, Any] = {"of_tenant": tenant, "of_connection": endpoint, "of_kind": kind.value}
     where |= {"to_base": {}, "to_noted": {}}
-    _LINK.run(connection, [{**where, "of_id": id, "to_crm_id": crm_id} for id, crm_id in ordered if id in paired])
+    _LINK.run(connection, [{**where, "of_kirim_id": id, "to_crm_id": crm_id} for id, crm_id in ordered if id in paired])
     new = [
         _NewPair(tenant, endpoint, kind.value, id, crm_id, looked_up=True) for id, crm_id in ordered if id not in paired
     ]
@@ -415,13 +415,15 @@ class _NewDue(NamedTuple):
     rank: int
 
 
+PAIR = ("tenant", "connection", "kind", "kirim_id")
+"""What a pair is known by, and the work on it."""
 _HELD: Any = literal_column(str(int(HELD.timestamp()) * 1_000_000))
 
 
 def _due_again(insert: Callable[[Any], Any]) -> Any:
     new = insert(_due)
     return new.on_conflict_do_update(
-        index_elements=["tenant", "connection", "kind", "kirim_id"],
+        index_elements=PAIR,
         set_={
             "revision": _due.c.revision + literal_column("1"),
             "cause": new.excluded.cause,
@@ -433,19 +435,12 @@ def _due_again(insert: Callable[[Any], Any]) -> Any:
 
 _DUE = Bulk(_due_again, _NewDue._fields)
 _PAIR = Bulk(
-    lambda insert: insert(_pair).on_conflict_do_nothing(index_elements=["tenant", "connection", "kind", "kirim_id"]),
+    lambda insert: insert(_pair).on_conflict_do_nothing(index_elements=PAIR),
     _NewPair._fields,
 )
 _LINK = Bulk(
     lambda insert: (
-        update(_pair)
-        .where(
-            _pair.c.tenant == bindparam("of_tenant"),
-            _pair.c.connection == bindparam("of_connection"),
-            _pair.c.kind == bindparam("of_kind"),
-            _pair.c.kirim_id == bindparam("of_id"),
-        )
-        .values(crm_id=bindparam("to_crm_id"), looked_up=true(), base=bindparam("to_base"), noted=bindparam("to_noted"))
+        update(_pair).where(keyed(_pair, *PAIR)).values(given("crm_id", "base", "noted") | {"looked_up": true()})
     )
 )
 

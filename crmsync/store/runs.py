@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, func, not_, select, true, up
 from crmsync.errors import Fenced
 from crmsync.model import Kind
 from crmsync.store import tables
-from crmsync.store.bulk import Bulk, Lookup
+from crmsync.store.bulk import Bulk, Lookup, given, keyed
 from crmsync.store.lanes import RUNNING
 from crmsync.store.records import Rank, insert
 
@@ -138,7 +138,7 @@ def latest(connection: Connection, limit: int) -> list[Run]:
 
 def save(connection: Connection, run: Run, step: Step, now: datetime) -> Run:
     """A step is done; call it where what it found is stored. Raises `Fenced` if the run went on without us."""
-    moved: dict[str, Any] = {
+    after: dict[str, Any] = {
         "endpoint": step.endpoint,
         "place": dict(step.place),
         "counts": dict(step.counts),
@@ -148,23 +148,18 @@ def save(connection: Connection, run: Run, step: Step, now: datetime) -> Run:
         "ended_at": now if step.state in (State.DONE, State.FAILED) else None,
         "steps": run.steps + 1,
     }
-    to = {f"to_{name}": value for name, value in moved.items()} | {"to_due_at": step.due_at}
+    to = {f"to_{name}": value for name, value in after.items()} | {"to_due_at": step.due_at}
     where = {"of_id": run.id, "of_steps": run.steps, "of_state": State.RUNNING}
     if not _SAVE.run(connection, [where | to]):
         raise Fenced(f"run {run.id} was stopped, or goes on elsewhere")
-    return replace(run, **moved)
+    return replace(run, **after)
 
 
-_MOVED = ("endpoint", "place", "counts", "state", "error", "due_at", "moved_at", "ended_at", "steps")
 _SAVE = Bulk(
     lambda insert: (
         update(_run)
-        .where(
-            _run.c.id == bindparam("of_id"),
-            _run.c.steps == bindparam("of_steps"),
-            _run.c.state == bindparam("of_state"),
-        )
-        .values({name: bindparam(f"to_{name}") for name in _MOVED})
+        .where(keyed(_run, "id", "steps", "state"))
+        .values(given("endpoint", "place", "counts", "state", "error", "due_at", "moved_at", "ended_at", "steps"))
     )
 )
 

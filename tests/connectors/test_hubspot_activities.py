@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.hubspot_account import TOKEN, connect, prepared_account, sent_to, ticket
+from support.hubspot_account import TOKEN, connect, sent_to, ticket
 from support.hubspot_spec import checked_hubspot
 
 from connectors.hubspot import HubSpot
@@ -22,19 +21,6 @@ CREATE = "POST /crm/v3/objects/communications/batch/create"
 UPDATE = "POST /crm/v3/objects/communications/batch/update"
 AT = datetime(2026, 11, 20, 9, 30, 15, 123000, UTC)
 WAYS = pytest.mark.parametrize("partial", Partial)
-
-
-@pytest.fixture
-def account() -> Iterator[HubSpotEmulator]:
-    with prepared_account() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def hubspot(account: HubSpotEmulator) -> Iterator[HubSpot]:
-    connector = connect(account)
-    yield connector
-    connector.close()
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from support.hubspot_account import connect, prepared_account
 
 from connectors.hubspot import HubSpot
 from crmsync.errors import Reject, Retry, Suspend
@@ -16,19 +13,6 @@ from crmsync.sandbox.hubspot.objects import TICKETS
 
 READ = "POST /crm/v3/objects/contacts/batch/read"
 MEMBERS = "GET /crm/v3/lists/{id}/memberships"
-
-
-@pytest.fixture
-def account() -> Iterator[HubSpotEmulator]:
-    with prepared_account() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def hubspot(account: HubSpotEmulator) -> Iterator[HubSpot]:
-    connector = connect(account)
-    yield connector
-    connector.close()
 
 
 def walk(hubspot: HubSpot, segment: str) -> list[Member]:

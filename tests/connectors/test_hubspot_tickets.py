@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.hubspot_account import NEW, TOKEN, connect, prepared_account, sent_to, ticket
+from support.hubspot_account import NEW, TOKEN, connect, sent_to, ticket
 from support.hubspot_spec import checked_hubspot
 from support.receiver import Receiver
 
@@ -22,19 +21,6 @@ LINK = "POST /crm/v4/associations/{from}/{to}/batch/associate/default"
 LINKED = "POST /crm/v4/associations/{from}/{to}/batch/read"
 ASSOCIATE = "/batch/associate/default"
 WAYS = pytest.mark.parametrize("partial", Partial)
-
-
-@pytest.fixture
-def account() -> Iterator[HubSpotEmulator]:
-    with prepared_account() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def hubspot(account: HubSpotEmulator) -> Iterator[HubSpot]:
-    connector = connect(account)
-    yield connector
-    connector.close()
 
 
 def upsert(hubspot: HubSpot, *writes: Write) -> list[Any]:

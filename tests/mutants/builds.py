@@ -210,8 +210,8 @@ MUTANTS = (
         "a change during a write is taken for written",
         "C1",
         "crmsync/store/pairs.py",
-        '_of(_due), _due.c.revision == bindparam("at_revision")))',
-        '_of(_due), _due.c.revision >= bindparam("at_revision")))',
+        'keyed(_due, *PAIR), _due.c.revision == bindparam("at_revision"))',
+        'keyed(_due, *PAIR), _due.c.revision >= bindparam("at_revision"))',
         ("tests/store/test_pairs.py::test_ending_removes_only_the_revision_that_was_taken[sqlite]",),
     ),
     Mutant(
@@ -311,7 +311,7 @@ MUTANTS = (
             ("deliveries are ours", "deliveries.py", "_delivery.c.tenant == tenant," + DELIVERY, DELIVERY),
             ("links are ours", "pairs.py", LINK, LINK + "[1:]"),
             ("changes are due", "pairs.py", TENANT.format("_due") + CHANGE, CHANGE),
-            ("changes are done", "pairs.py", DONE + "_of(_due)", DONE + "*_of(_due).clauses[1:]"),
+            ("changes are done", "pairs.py", DONE + "_ITS_TURN", DONE + "*_ITS_TURN.clauses[1:]"),
             ("hints are followed", "stale.py", "_stale.c.tenant == tenant, " + HINT, HINT),
         )
     ),
